@@ -1,0 +1,1 @@
+"""Gantry's pure values and decisions: no input, no output."""

@@ -1,0 +1,1 @@
+"""What every service's process needs: settings, logs, metrics, health, drain and supervision."""

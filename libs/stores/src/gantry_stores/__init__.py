@@ -1,0 +1,1 @@
+"""One module per outside system: objects, index and queue."""

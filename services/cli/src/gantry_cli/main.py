@@ -1,0 +1,8 @@
+"""The `gantry` command."""
+
+import click
+
+
+@click.group()
+def main() -> None:
+    """Gantry, a mini-PACS of small services."""

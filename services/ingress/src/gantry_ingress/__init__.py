@@ -1,0 +1,1 @@
+"""The DIMSE front door: verification and storage."""

@@ -1,0 +1,1 @@
+"""Celery workers: index, judge, sweep."""
