@@ -1,0 +1,47 @@
+"""DIMSE statuses and association rejections by name, each with its clause: the one table."""
+
+from typing import NamedTuple
+
+
+class Status(NamedTuple):
+    """A DIMSE status: its code, its name in the standard, and the clause that defines it."""
+
+    code: int
+    name: str
+    clause: str
+
+
+SUCCESS = Status(0x0000, "Success", "PS3.7 Annex C.1.1")
+PENDING = Status(0xFF00, "Pending", "PS3.4 C.4.1.1.4")
+PENDING_WARNING = Status(0xFF01, "Pending, optional keys not supported", "PS3.4 C.4.1.1.4")
+CANCEL = Status(0xFE00, "Matching terminated due to cancel", "PS3.4 C.4.1.1.4")
+
+# C-STORE, PS3.4 Table B.2-1.
+OUT_OF_RESOURCES = Status(0xA700, "Refused: Out of resources", "PS3.4 Table B.2-1")
+DATA_SET_DOES_NOT_MATCH_SOP_CLASS = Status(
+    0xA900, "Error: Data Set does not match SOP Class", "PS3.4 Table B.2-1"
+)
+CANNOT_UNDERSTAND = Status(0xC000, "Error: Cannot understand", "PS3.4 Table B.2-1")
+UNABLE_TO_PROCESS = Status(0xC001, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
+
+# General, PS3.7 Annex C.
+SOP_CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.6")
+NOT_AUTHORIZED = Status(0x0124, "Refused: Not authorized", "PS3.7 C.5.20")
+UNRECOGNIZED_OPERATION = Status(0x0211, "Unrecognized operation", "PS3.7 C.5.25")
+
+
+class Rejection(NamedTuple):
+    """An A-ASSOCIATE-RJ: result, source and reason (PS3.8 Table 9-21), and its metric label."""
+
+    result: int
+    source: int
+    reason: int
+    label: str
+
+
+APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2, "application_context")
+CALLING_AE_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling_ae")
+CALLED_AE_NOT_RECOGNIZED = Rejection(1, 1, 7, "called_ae")
+UNPARSEABLE_REQUEST = Rejection(1, 2, 1, "unparseable")
+TEMPORARY_CONGESTION = Rejection(2, 3, 1, "congestion")
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "limit")
