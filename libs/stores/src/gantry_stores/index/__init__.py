@@ -1,0 +1,1 @@
+"""The index in PostgreSQL: schema, migrations, writes and search."""

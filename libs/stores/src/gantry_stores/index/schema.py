@@ -1,0 +1,208 @@
+"""The tables of the index.
+
+Searchable columns and returned attributes follow `gantry_domain.attributes`:
+
+    patient 1-n study 1-n series 1-n instance 1-1 object 1-1 header
+                                                  object 1-n finding
+
+`pk` columns are surrogates; nothing outside the database knows them. Text in searchable columns
+is free of NUL and at most `TEXT_LIMIT` characters long; `attributes` holds each level's
+attributes in full, in the DICOM JSON model, from the object named in `source`: the lowest
+identifier among the level's primaries, so that the order of indexing makes no difference.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from gantry_domain.attributes import Level, Matching, attributes_at
+
+TEXT_LIMIT = 256
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _searchable(*levels: Level) -> list[Column[str]]:
+    """A column for each attribute that a header gives and that can be matched."""
+    return [
+        Column(attribute.column, Text)
+        for attribute in attributes_at(*levels)
+        if attribute.matching and not attribute.computed and attribute.matching is not Matching.UID
+    ]
+
+
+def _surrogate() -> Column[int]:
+    return Column("pk", BigInteger, Identity(), primary_key=True)
+
+
+def _moment(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+# One row per stored key, whatever became of it.
+object_ = Table(
+    "object",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # the key follows from it: gantry_domain.keys
+    Column("partition", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),  # why it is not primary: a slug
+    Column("size", BigInteger, nullable=False),  # bytes of the whole file
+    Column("dataset_offset", Integer),  # bytes of preamble and file meta
+    Column("sha256", LargeBinary),  # of the data set as sent
+    Column("transfer_syntax_uid", Text),
+    Column("sop_class_uid", Text),
+    Column("sop_instance_uid", Text),
+    Column("study_instance_uid", Text),
+    Column("series_instance_uid", Text),
+    Column("calling_ae", Text),
+    Column("called_ae", Text),
+    _moment("indexed_at"),
+    CheckConstraint("state IN ('primary', 'duplicate', 'conflict', 'unreadable')", name="state"),
+    Index(None, "partition", "sop_instance_uid"),
+    Index("ix_object_not_primary", "state", "id", postgresql_where=text("state <> 'primary'")),
+)
+
+patient = Table(
+    "patient",
+    metadata,
+    _surrogate(),
+    Column("partition", Text, nullable=False),
+    # PatientID and its issuer, or the study's UID where there is no PatientID, for two studies
+    # without one are not of the same person.
+    Column("identity", Text, nullable=False),
+    Column("source", Uuid, nullable=False),
+    *_searchable(Level.PATIENT),
+    Column("attributes", JSONB, nullable=False),
+    UniqueConstraint("partition", "identity"),
+)
+
+study = Table(
+    "study",
+    metadata,
+    _surrogate(),
+    Column("patient_pk", ForeignKey("patient.pk"), nullable=False, index=True),
+    Column("partition", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("source", Uuid, nullable=False),
+    # A study says of its patient what its own images say, which another study may contradict.
+    *_searchable(Level.PATIENT, Level.STUDY),
+    Column("attributes", JSONB, nullable=False),
+    Column("modalities_in_study", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("sop_classes_in_study", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("number_of_study_related_series", Integer, nullable=False, server_default="0"),
+    Column("number_of_study_related_instances", Integer, nullable=False, server_default="0"),
+    # 1- and 2-grams of all component groups, in lower case; trigrams do not serve Chinese.
+    Column("patient_name_grams", ARRAY(Text), nullable=False, server_default="{}"),
+    # Each index transaction increments the revision; a verdict holds for the one it names.
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("judged_revision", BigInteger),
+    Column("verdict", Text),
+    Column("visible", Boolean, nullable=False, server_default="false"),
+    _moment("first_received_at"),
+    _moment("last_received_at"),
+    _moment("indexed_at"),
+    UniqueConstraint("partition", "study_instance_uid"),
+    CheckConstraint("verdict IN ('accepted', 'held', 'refused')", name="verdict"),
+    # The default order: newest study first.
+    Index(
+        "ix_study_newest",
+        "partition",
+        text("study_date DESC NULLS LAST"),
+        text("study_time DESC NULLS LAST"),
+        text("pk DESC"),
+    ),
+    Index(None, "partition", "patient_id"),
+    Index(None, "partition", "accession_number"),
+    Index("ix_study_patient_name_grams", "patient_name_grams", postgresql_using="gin"),
+    Index("ix_study_modalities_in_study", "modalities_in_study", postgresql_using="gin"),
+    Index(
+        "ix_study_not_judged",
+        "pk",
+        postgresql_where=text("judged_revision IS NULL OR judged_revision < revision"),
+    ),
+)
+
+series = Table(
+    "series",
+    metadata,
+    _surrogate(),
+    Column("study_pk", ForeignKey("study.pk"), nullable=False),
+    Column("series_instance_uid", Text, nullable=False, index=True),
+    Column("source", Uuid, nullable=False),
+    *_searchable(Level.SERIES),
+    Column("attributes", JSONB, nullable=False),
+    Column("number_of_series_related_instances", Integer, nullable=False, server_default="0"),
+    UniqueConstraint("study_pk", "series_instance_uid"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    _surrogate(),
+    Column("series_pk", ForeignKey("series.pk"), nullable=False, index=True),
+    Column("partition", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("sop_class_uid", Text, nullable=False),
+    Column("object_id", ForeignKey("object.id"), nullable=False, unique=True),
+    *_searchable(Level.INSTANCE),
+    Column("attributes", JSONB, nullable=False),
+    UniqueConstraint("partition", "sop_instance_uid"),
+)
+
+# The whole header of each readable object: compressed DICOM JSON, apart from the rows that
+# searches read. `codec` names how `data` is made: gantry_stores.index.headers.
+header = Table(
+    "header",
+    metadata,
+    Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
+    Column("codec", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# What is odd about an object; what the policies say of a study joins later.
+finding = Table(
+    "finding",
+    metadata,
+    _surrogate(),
+    Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("rule", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("tag", Text),
+    Column("detail", Text),
+    CheckConstraint("severity IN ('info', 'warning', 'error')", name="severity"),
+)
+
+# Hours of the object store in which every key is known to have its row, and never needs a look.
+closed_hour = Table(
+    "closed_hour",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("objects", Integer, nullable=False),
+    _moment("closed_at"),
+)
