@@ -1,0 +1,333 @@
+"""What a run is told: one YAML file, a few names of the environment, and nothing else."""
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from gantry_domain.errors import ConfigurationError
+from gantry_runtime.configuration import read_yaml, validated
+from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
+from gantry_runtime.names import did_you_mean
+from gantry_runtime.values import (
+    AETitle,
+    CharacterSet,
+    Duration,
+    HostAndPort,
+    IPAddress,
+    Network,
+    PartitionName,
+    Size,
+    TimeZoneName,
+    expand_shorthand,
+    parse_duration,
+)
+
+ENVIRONMENT = (
+    "GANTRY_CONFIG",
+    "GANTRY_DATA",
+    "GANTRY_PORT_BASE",
+    "GANTRY_DATABASE_PASSWORD",
+    "GANTRY_BROKER_PASSWORD",
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Ports(NamedTuple):
+    """The TCP ports of one run: the default plus the run's port base."""
+
+    dimse: int
+    query_dimse: int
+    worklist: int
+    hl7: int
+    http: int
+    ingress_metrics: int
+    worker_metrics: int
+    query_metrics: int
+    worklist_metrics: int
+
+
+_DEFAULT_PORTS = Ports(
+    dimse=11112,
+    query_dimse=11113,
+    worklist=11114,
+    hl7=2575,
+    http=8080,
+    ingress_metrics=9101,
+    worker_metrics=9102,
+    query_metrics=9103,
+    worklist_metrics=9104,
+)
+
+
+class Listen(_Section):
+    """Where the listeners are bound."""
+
+    address: IPAddress = "127.0.0.1"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the listeners."""
+        return ip_address(self.address).is_loopback
+
+
+class Partner(_Section):
+    """A device or archive that we know by its AE title."""
+
+    ae_title: AETitle
+    hosts: Annotated[tuple[Network, ...], Field(strict=False)] | None = None
+    """The networks it may call from; None: anywhere."""
+    charset: CharacterSet | None = None
+    """For data sets that name no character set or a wrong one."""
+    partition: PartitionName = "main"
+    duplicates: Literal["keep_first", "take_last"] = "keep_first"
+    """Which of two instances counts that have the same UID and differ in demographics alone."""
+    address: HostAndPort | None = None
+    """Where it listens, as host:port."""
+    calling_ae: AETitle | None = None
+    """How we call ourselves to it; None: the first of our own titles."""
+
+    @field_validator("hosts")
+    @classmethod
+    def _some_host(cls, hosts: tuple[Network, ...] | None) -> tuple[Network, ...] | None:
+        if hosts == ():
+            raise ValueError("an empty list admits nobody; leave the key out to admit any host")
+        return hosts
+
+
+class UnknownPartners(_Section):
+    """What callers may do whose AE title is not among the partners."""
+
+    store: Literal["accept", "refuse"] = "accept"
+
+
+class Worker(_Section):
+    """The worker's processes and how many instances one transaction takes."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    batch: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class Ingress(_Section):
+    """The limits of the DIMSE front door."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Over all processes together."""
+    acse_timeout: Duration = parse_duration("30s")
+    dimse_timeout: Duration = parse_duration("60s")
+    network_timeout: Duration = parse_duration("5m")
+    max_pdu: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 256 * 1024
+    max_object_size: Size = 16 * 2**30
+    store_patience: Duration = parse_duration("20s")
+    """How long a C-STORE waits for a store that is away before it is answered with A700."""
+
+
+class Sweep(_Section):
+    """How the worker finds objects whose receipt was lost."""
+
+    after: Duration = parse_duration("5m")
+    """Only objects older than this are taken."""
+    every: Duration = parse_duration("60s")
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """At most so many objects in one run."""
+
+
+def _without_secret(url: str, variable: str) -> None:
+    parts = urlsplit(url)
+    if parts.password or any(key.lower() == "password" for key, _ in parse_qsl(parts.query)):
+        raise ValueError(f"the password does not belong in the file: put it in {variable}")
+
+
+def _with_password(url: str, password: SecretStr | None, scheme: str) -> str:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    secret = f":{quote(password.get_secret_value(), safe='')}" if password else ""
+    netloc = f"{user}{secret}@{host}" if at or secret else host
+    # urlunsplit drops the empty authority of scheme:///path.
+    return f"{scheme}://{netloc}{urlunsplit(('', '', parts.path, parts.query, ''))}"
+
+
+class Configuration(_Section):
+    """The YAML file that GANTRY_CONFIG names."""
+
+    ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1, strict=False)] = ("GANTRY",)
+    timezone: TimeZoneName = "UTC"
+    database: str | None = None
+    broker: str | None = None
+    objects: str | None = None
+    listen: Listen = Listen()
+    auth: Literal["none"] | None = None
+    """Must be written out before HTTP listens beyond loopback; there is no sign-in yet."""
+    partners: Annotated[tuple[Partner, ...], Field(strict=False)] = ()
+    unknown_partners: Annotated[UnknownPartners, BeforeValidator(expand_shorthand)] = (
+        UnknownPartners()
+    )
+    worker: Worker = Worker()
+    ingress: Ingress = Ingress()
+    sweep: Sweep = Sweep()
+
+    @field_validator("ae_titles")
+    @classmethod
+    def _distinct(cls, titles: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(titles)) != len(titles):
+            raise ValueError("one AE title is listed twice")
+        return titles
+
+    @field_validator("partners")
+    @classmethod
+    def _known_once(cls, partners: tuple[Partner, ...]) -> tuple[Partner, ...]:
+        titles = [partner.ae_title for partner in partners]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"the partner {title} is listed twice")
+        return partners
+
+    @field_validator("database")
+    @classmethod
+    def _database_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            if urlsplit(url).scheme != "postgresql":
+                raise ValueError("write a URL such as postgresql://user@host:5432/database")
+            _without_secret(url, "GANTRY_DATABASE_PASSWORD")
+        return url
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            if urlsplit(url).scheme not in {"redis", "rediss", "redis+socket"}:
+                raise ValueError("write a URL such as redis://host:6379/0")
+            _without_secret(url, "GANTRY_BROKER_PASSWORD")
+        return url
+
+    @field_validator("objects")
+    @classmethod
+    def _a_folder(cls, place: str | None) -> str | None:
+        if place is not None and ("://" in place or not place.strip()):
+            raise ValueError("write the path of a folder; other kinds of store are not built yet")
+        return place
+
+    @model_validator(mode="after")
+    def _open_doors_are_written_out(self) -> Self:
+        if not self.listen.loopback and self.auth is None:
+            raise ValueError(
+                f"listen.address {self.listen.address} lets others reach DICOMweb, which has no "
+                "sign-in yet: write `auth: none` if the network keeps strangers away"
+            )
+        return self
+
+
+class Settings(Configuration):
+    """The configuration together with what the environment says."""
+
+    data: Path
+    """The folder of the embedded default, absolute."""
+    port_base: int = 0
+    """Added to every default port."""
+    database_password: SecretStr | None = None
+    broker_password: SecretStr | None = None
+
+    @property
+    def ports(self) -> Ports:
+        """The ports of this run."""
+        return Ports(*(port + self.port_base for port in _DEFAULT_PORTS))
+
+    @property
+    def embedded(self) -> EmbeddedPlaces:
+        """Where the embedded engines of this data folder are."""
+        return EmbeddedPlaces(self.data)
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy's URL of the index, with its password: never log it."""
+        if self.database is None:
+            return self.embedded.database_url
+        return _with_password(self.database, self.database_password, "postgresql+psycopg")
+
+    @property
+    def broker_url(self) -> str:
+        """Celery's URL of the broker, with its password: never log it."""
+        if self.broker is None:
+            return self.embedded.broker_url
+        return _with_password(self.broker, self.broker_password, urlsplit(self.broker).scheme)
+
+    @property
+    def objects_folder(self) -> Path:
+        """The folder of the object store, absolute."""
+        return self.data / "objects" if self.objects is None else Path(self.objects)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of windows, messages and "today"."""
+        return ZoneInfo(self.timezone)
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if name.startswith("GANTRY_") and name not in ENVIRONMENT:
+            hint = did_you_mean(name, ENVIRONMENT)
+            raise ConfigurationError(f"{name} in the environment means nothing{hint}")
+
+
+def _port_base(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) % 100 or int(text) > 20_000:
+        raise ConfigurationError(
+            f"GANTRY_PORT_BASE is {text!r}: it must be a multiple of 100 from 0 to 20000"
+        )
+    return int(text)
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the environment and the file that it names.
+
+    :raises ConfigurationError: one line with the file, the full path of the key and what is wrong.
+    """
+    _check_names(environ)
+    file = Path(environ["GANTRY_CONFIG"]).absolute() if environ.get("GANTRY_CONFIG") else None
+    document = read_yaml(file) if file else {}
+    configuration = validated(Configuration, document, file)
+    objects = configuration.objects
+    if objects is not None and file is not None:
+        objects = str(file.parent / Path(objects).expanduser())
+    if environ.get("GANTRY_DATA"):
+        data = Path(environ["GANTRY_DATA"]).expanduser().absolute()
+    else:
+        data = default_data_folder(
+            environ.get("HOME"), environ.get("XDG_DATA_HOME"), root=os.geteuid() == 0
+        )
+    passwords = {
+        key: SecretStr(environ[name])
+        for key, name in (
+            ("database_password", "GANTRY_DATABASE_PASSWORD"),
+            ("broker_password", "GANTRY_BROKER_PASSWORD"),
+        )
+        if environ.get(name)
+    }
+    values = {name: getattr(configuration, name) for name in Configuration.model_fields}
+    return Settings.model_validate(
+        values
+        | passwords
+        | {
+            "objects": objects,
+            # Symbolic links resolved, so that two names of one folder are one run.
+            "data": data.resolve(),
+            "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),
+        }
+    )
