@@ -6,9 +6,10 @@ Searchable columns and returned attributes follow `gantry_domain.attributes`:
                                                   object 1-n finding
 
 `pk` columns are surrogates; nothing outside the database knows them. Text in searchable columns
-is free of NUL and at most `TEXT_LIMIT` characters long; `attributes` holds each level's
-attributes in full, in the DICOM JSON model, from the object named in `source`: the lowest
-identifier among the level's primaries, so that the order of indexing makes no difference.
+is free of NUL and at most `TEXT_LIMIT` characters long, names are folded (`gantry_domain.names`).
+`attributes` holds each level's attributes in full (a study's those of its patient too), in the
+DICOM JSON model, from the object named in `source`: the lowest identifier among the level's
+primaries, so that the order of indexing makes no difference.
 """
 
 from sqlalchemy import (
@@ -129,13 +130,15 @@ study = Table(
     _moment("indexed_at"),
     UniqueConstraint("partition", "study_instance_uid"),
     CheckConstraint("verdict IN ('accepted', 'held', 'refused')", name="verdict"),
-    # The default order: newest study first.
+    # The default order, newest study first: in this form one comparison of rows continues a page,
+    # and the order is the same after a reindex.
     Index(
         "ix_study_newest",
         "partition",
-        text("study_date DESC NULLS LAST"),
-        text("study_time DESC NULLS LAST"),
-        text("pk DESC"),
+        text("coalesce(study_date, '') DESC"),
+        text("coalesce(study_time, '') DESC"),
+        text("study_instance_uid DESC"),
+        postgresql_where=text("visible"),
     ),
     Index(None, "partition", "patient_id"),
     Index(None, "partition", "accession_number"),
