@@ -4,12 +4,15 @@ import os
 import threading
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _DEAD = "dead"
+
+# When a process began to count is of no use where processes are summed.
+disable_created_metrics()
 
 
 class Exposition:

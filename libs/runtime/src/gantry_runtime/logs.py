@@ -65,7 +65,7 @@ def may_identify(key: str) -> bool:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """The logger of a module: ``log.info("event_name", key=value)``."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
 
@@ -94,7 +94,7 @@ def _configure(identity: dict[str, str], guard: Callable[..., EventDict]) -> Non
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         # Looked up for each line, for pytest replaces sys.stderr from test to test.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
