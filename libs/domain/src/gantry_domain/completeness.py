@@ -1,0 +1,40 @@
+"""When a study is complete: nobody says so in DICOM (PS3.4 B.4), so quiet time has to tell."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class QuietTimes:
+    """How long a study must be quiet, by partner and by modality where those say so."""
+
+    default: timedelta
+    modalities: Mapping[str, timedelta] = field(default_factory=dict)
+    partners: Mapping[str, timedelta] = field(default_factory=dict)
+
+    def of(self, *, ModalitiesInStudy: Collection[str], calling_aes: Collection[str]) -> timedelta:
+        """The longest time that one of the study's partners asks for, else one of its modalities.
+
+        What a partner asks for goes before the modality's time, that before the default.
+        """
+        asked = [self.partners[ae] for ae in calling_aes if ae in self.partners]
+        asked = asked or [self.modalities[m] for m in ModalitiesInStudy if m in self.modalities]
+        return max(asked, default=self.default)
+
+
+def is_complete(
+    *,
+    now: datetime,
+    last_received_at: datetime,
+    indexed_at: datetime,
+    all_indexed_until: datetime,
+    quiet: timedelta,
+) -> bool:
+    """Whether the study's quiet time is over. All times are aware.
+
+    It runs from indexing, and it ends only when everything that was staged during the quiet time,
+    of this study or another, has been indexed: behind a backlog no study becomes complete.
+    `all_indexed_until` is the time up to which no staged object waits for its row.
+    """
+    return now >= indexed_at + quiet and all_indexed_until >= last_received_at + quiet

@@ -1,0 +1,78 @@
+"""Findings, and the verdict that follows from them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: only from WARNING on does a rule's action happen."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Action(StrEnum):
+    """What a violated rule asks for."""
+
+    WARN = "warn"
+    HOLD = "hold"
+
+
+class VerdictKind(StrEnum):
+    """What the policies say of a study."""
+
+    ACCEPTED = "accepted"
+    HELD = "held"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFinding:
+    """What a rule says of a study. `code` is a slug; `detail` holds no patient data."""
+
+    rule: str
+    code: str
+    severity: Severity
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOutcome:
+    """The findings of one rule, and what is to happen if one of them weighs."""
+
+    findings: tuple[StudyFinding, ...]
+    action: Action
+    visible: bool
+
+    @property
+    def violated(self) -> bool:
+        """Whether the rule's action happens."""
+        return any(finding.severity is not Severity.INFO for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a study: forwarded or not, shown or not, and why."""
+
+    kind: VerdictKind
+    visible: bool
+    findings: tuple[StudyFinding, ...] = ()
+
+
+def decide(outcomes: Iterable[RuleOutcome], *, was_visible: bool) -> Verdict:
+    """The verdict that follows from the rules' outcomes.
+
+    Held stops forwarding. Whether clinicians see a held study is for the rules that hold it to
+    say; one that hides it is enough. A study that was visible is never hidden by a rule again.
+    """
+    outcomes = tuple(outcomes)
+    holding = [
+        outcome for outcome in outcomes if outcome.violated and outcome.action is Action.HOLD
+    ]
+    return Verdict(
+        kind=VerdictKind.HELD if holding else VerdictKind.ACCEPTED,
+        visible=was_visible or all(outcome.visible for outcome in holding),
+        findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
+    )
