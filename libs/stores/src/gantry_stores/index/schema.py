@@ -73,6 +73,8 @@ object_ = Table(
     Column("partition", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text),  # why it is not primary: a slug
+    # The object that the reason is about: what has the same bytes, what it differs from.
+    Column("relates_to", Uuid),
     Column("size", BigInteger, nullable=False),  # bytes of the whole file
     Column("dataset_offset", Integer),  # bytes of preamble and file meta
     Column("sha256", LargeBinary),  # of the data set as sent
@@ -87,6 +89,11 @@ object_ = Table(
     CheckConstraint("state IN ('primary', 'duplicate', 'conflict', 'unreadable')", name="state"),
     Index(None, "partition", "sop_instance_uid"),
     Index("ix_object_not_primary", "state", "id", postgresql_where=text("state <> 'primary'")),
+    Index(
+        "ix_object_to_purge",
+        "id",
+        postgresql_where=text("state = 'duplicate' AND reason = 'same_bytes'"),
+    ),
 )
 
 patient = Table(
@@ -160,6 +167,7 @@ series = Table(
     Column("source", Uuid, nullable=False),
     *_searchable(Level.SERIES),
     Column("attributes", JSONB, nullable=False),
+    Column("sop_classes_in_series", ARRAY(Text), nullable=False, server_default="{}"),
     Column("number_of_series_related_instances", Integer, nullable=False, server_default="0"),
     UniqueConstraint("study_pk", "series_instance_uid"),
 )
@@ -168,14 +176,18 @@ instance = Table(
     "instance",
     metadata,
     _surrogate(),
-    Column("series_pk", ForeignKey("series.pk"), nullable=False, index=True),
+    Column("series_pk", ForeignKey("series.pk"), nullable=False),
     Column("partition", Text, nullable=False),
     Column("sop_instance_uid", Text, nullable=False),
     Column("sop_class_uid", Text, nullable=False),
     Column("object_id", ForeignKey("object.id"), nullable=False, unique=True),
+    # What `patient.identity` would be if this instance were the source of its study.
+    Column("patient_identity", Text, nullable=False),
     *_searchable(Level.INSTANCE),
     Column("attributes", JSONB, nullable=False),
     UniqueConstraint("partition", "sop_instance_uid"),
+    # Counts and classes of a series come from the index alone.
+    Index(None, "series_pk", "sop_class_uid"),
 )
 
 # The whole header of each readable object: compressed DICOM JSON, apart from the rows that
@@ -208,4 +220,14 @@ closed_hour = Table(
     Column("hour", DateTime(timezone=True), primary_key=True),
     Column("objects", Integer, nullable=False),
     _moment("closed_at"),
+)
+
+# Hours that the sweep still looks at; the older ones less and less often.
+open_hour = Table(
+    "open_hour",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("objects", Integer, nullable=False),  # keys seen at the last look
+    Column("missing", Integer, nullable=False),  # of them without a row
+    _moment("looked_at"),
 )

@@ -1,0 +1,154 @@
+"""The engine of the index: PostgreSQL through psycopg 3, with a limit on every wait.
+
+Whatever the driver raises leaves here as one of three errors, told apart by SQLSTATE. Timeouts
+are set in each transaction and nothing is prepared on the server, so that a pooler which hands
+out connections by transaction (PgBouncer) may stand between.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from gantry_domain.errors import ConfigurationError, PermanentError, TransientError
+
+# PostgreSQL, Appendix A: classes and codes of what another attempt may overcome.
+_TRANSIENT_CLASSES = ("08", "53", "57", "58")  # connection, resources, intervention, system
+_CONTENDED = frozenset(
+    {
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "55P03",  # lock_not_available
+    }
+)
+_TRANSIENT_CODES = _CONTENDED | {
+    "25006",  # read_only_sql_transaction: the primary has moved
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+}
+
+
+class IndexUnavailable(TransientError):
+    """The database does not answer, or not in time. `sqlstate` is None without a connection."""
+
+    def __init__(self, sqlstate: str | None = None) -> None:
+        super().__init__(f"the database is not available (SQLSTATE {sqlstate or 'none'})")
+        self.sqlstate = sqlstate
+
+
+class IndexContended(IndexUnavailable):
+    """Another transaction was in the way: the same one may be run again at once."""
+
+
+class IndexRefused(PermanentError):
+    """The database refuses the statement or its values. The text holds none of the values."""
+
+    def __init__(self, sqlstate: str | None, constraint: str | None = None) -> None:
+        name = f", constraint {constraint}" if constraint else ""
+        super().__init__(f"the database refused a statement (SQLSTATE {sqlstate or 'none'}{name})")
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+def make_engine(
+    database_url: str,
+    *,
+    pool_size: int = 5,
+    connect_timeout: timedelta = timedelta(seconds=5),
+    statement_timeout: timedelta = timedelta(seconds=30),
+    lock_timeout: timedelta = timedelta(seconds=10),
+    idle_in_transaction_timeout: timedelta = timedelta(seconds=60),
+    prepared_statements: bool = False,
+    application_name: str = "gantry",
+) -> Engine:
+    """An engine for one process, made after a fork; connects when first used.
+
+    At most `pool_size` connections; whoever finds none free waits `connect_timeout` and then gets
+    `IndexUnavailable`. `prepared_statements` only where no pooler shares connections. Raises
+    `ConfigurationError` for a URL that is not one of PostgreSQL.
+    """
+    try:
+        url = sa.make_url(database_url)
+    except sa.exc.ArgumentError as error:
+        raise ConfigurationError("the database's URL cannot be read") from error
+    if url.get_backend_name() != "postgresql":
+        raise ConfigurationError("the database must be PostgreSQL")
+    seconds = connect_timeout.total_seconds()
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=seconds,
+        pool_recycle=1800,
+        pool_pre_ping=True,  # so that a server's restart fails no one who comes after it
+        hide_parameters=True,  # values are patient data
+        connect_args={
+            "connect_timeout": max(2, round(seconds)),  # libpq's shortest
+            "application_name": application_name,
+            "prepare_threshold": 5 if prepared_statements else None,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        },
+    )
+    limits = (
+        f"SET LOCAL statement_timeout = {_milliseconds(statement_timeout)};"
+        f"SET LOCAL lock_timeout = {_milliseconds(lock_timeout)};"
+        "SET LOCAL idle_in_transaction_session_timeout = "
+        f"{_milliseconds(idle_in_transaction_timeout)}"
+    )
+
+    @event.listens_for(engine, "begin")
+    def _set_limits(connection: Connection) -> None:
+        connection.exec_driver_sql(limits)
+
+    event.listen(engine, "handle_error", _name_error)
+    return engine
+
+
+def _milliseconds(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)
+
+
+def _name_error(context: ExceptionContext) -> Exception | None:
+    original = context.original_exception
+    return _named(original) if isinstance(original, psycopg.Error) else None
+
+
+def _named(error: psycopg.Error) -> IndexUnavailable | IndexRefused:
+    sqlstate = error.sqlstate
+    if sqlstate is None:
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            return IndexUnavailable()
+        return IndexRefused(None)
+    if sqlstate in _CONTENDED:
+        return IndexContended(sqlstate)
+    if sqlstate in _TRANSIENT_CODES or sqlstate.startswith(_TRANSIENT_CLASSES):
+        return IndexUnavailable(sqlstate)
+    return IndexRefused(sqlstate, error.diag.constraint_name)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction, READ COMMITTED; committed at the end, rolled back by an exception.
+
+    Raises `IndexUnavailable` where there is no connection to be had.
+    """
+    try:
+        connection = engine.connect()
+    except PoolTimeout as error:
+        raise IndexUnavailable() from error
+    with connection, connection.begin():
+        yield connection
+
+
+def ping(engine: Engine) -> None:
+    """Raises `IndexUnavailable` if the database does not answer."""
+    with transaction(engine) as connection:
+        connection.execute(sa.text("SELECT 1"))
