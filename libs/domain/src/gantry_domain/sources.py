@@ -1,0 +1,115 @@
+"""Reading a stored object through a window: ranged reads in, bytes out, never the whole object.
+
+Whoever calls gives a `Fetch`; nothing here opens or allocates what a data set merely declares.
+"""
+
+import zlib
+from collections.abc import Callable
+
+# (offset, length) -> the bytes there, fewer at the end of the object.
+Fetch = Callable[[int, int], bytes]
+
+WINDOW = 64 * 1024
+# What inflating may produce before the object counts as hostile: above any real header or image.
+INFLATED_LIMIT = 8 << 30
+
+
+def fetch_from(data: bytes) -> Fetch:
+    """A `Fetch` over bytes in memory."""
+    return lambda offset, length: data[offset : offset + length]
+
+
+class Window:
+    """One buffer over a source, moved as needed.
+
+        0 ................ base [ buffer ........ ] ................ end of the source
+
+    `buffer` and `base` may be read directly by those who check the bounds themselves.
+    """
+
+    __slots__ = ("_fetch", "_size", "base", "buffer")
+
+    def __init__(self, fetch: Fetch, *, size: int = WINDOW, first: bytes = b"") -> None:
+        """`first` is what the caller has already read from offset 0."""
+        self._fetch = fetch
+        self._size = size
+        self.buffer = first
+        self.base = 0
+
+    def move(self, offset: int) -> None:
+        """Put the window at `offset`; the buffer is short or empty only at the end."""
+        self.buffer = self._fetch(offset, self._size)
+        self.base = offset
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at `offset`, fewer at the end of the source."""
+        start = offset - self.base
+        if start < 0 or start + length > len(self.buffer):
+            if length > self._size:
+                return self._fetch(offset, length)
+            self.move(offset)
+            start = 0
+        return self.buffer[start : start + length]
+
+
+class Inflated:
+    """A `Fetch` over a deflated data set (PS3.5 A.5), in offsets of the inflated data set.
+
+    Streaming: reading onwards inflates at most a window more than was asked for, reading far
+    backwards starts again. Damaged or cut data end early, as any cut object does. More than
+    `limit` inflated bytes end it too and set `exceeded`.
+    """
+
+    def __init__(self, fetch: Fetch, *, dataset_offset: int, limit: int = INFLATED_LIMIT) -> None:
+        self._fetch = fetch
+        self._dataset_offset = dataset_offset
+        self._limit = limit
+        self.exceeded = False
+        self._restart()
+
+    def _restart(self) -> None:
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._source = self._dataset_offset
+        self._buffer = b""
+        self._base = 0
+        self._finished = False
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        if offset < self._base:
+            self._restart()
+        while not self._finished and self._base + len(self._buffer) < offset + length:
+            self._inflate(keep_from=offset)
+        start = offset - self._base
+        return self._buffer[start : start + length] if start >= 0 else b""
+
+    def _inflate(self, *, keep_from: int) -> None:
+        """Append up to a window of inflated bytes; forget what lies a window before `keep_from`."""
+        compressed = self._inflater.unconsumed_tail
+        if not compressed:
+            compressed = self._fetch(self._source, WINDOW)
+            self._source += len(compressed)
+        first = self._base == 0 and not self._buffer
+        try:
+            more = self._inflater.decompress(compressed, WINDOW)
+        except zlib.error:
+            more = b""
+            if first and self._source - self._dataset_offset == len(compressed):
+                # Some writers add the zlib header that PS3.5 A.5 leaves out.
+                self._inflater = zlib.decompressobj()
+                try:
+                    more = self._inflater.decompress(compressed, WINDOW)
+                except zlib.error:
+                    self._finished = True
+            else:
+                self._finished = True
+        if self._inflater.eof or (not compressed and not more):
+            self._finished = True
+        buffer = self._buffer + more
+        surplus = min(keep_from - WINDOW - self._base, len(buffer))
+        if surplus > 0:
+            buffer = buffer[surplus:]
+            self._base += surplus
+        self._buffer = buffer
+        if self._base + len(buffer) > self._limit:
+            self.exceeded = True
+            self._finished = True
