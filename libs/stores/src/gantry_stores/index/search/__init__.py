@@ -1,0 +1,27 @@
+"""Questions to the index: matches page by page, and the instances and headers of a study."""
+
+from gantry_stores.index.search.pages import Page, count, search
+from gantry_stores.index.search.sorting import CURSOR
+from gantry_stores.index.search.studies import (
+    StoredInstance,
+    StudyState,
+    Subject,
+    headers_of,
+    instances_of,
+    study_state,
+    transfer_syntaxes_of,
+)
+
+__all__ = [
+    "CURSOR",
+    "Page",
+    "StoredInstance",
+    "StudyState",
+    "Subject",
+    "count",
+    "headers_of",
+    "instances_of",
+    "search",
+    "study_state",
+    "transfer_syntaxes_of",
+]

@@ -1,0 +1,186 @@
+"""The instances and headers of a study, a series or one instance, for retrieval.
+
+Both stream: batch after batch by keyset, each in its own short transaction, so that a slow reader
+holds no connection. Only what belongs to a visible study is found.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, FromClause, any_, select, tuple_
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import Engine
+from sqlalchemy.types import Uuid
+
+from gantry_domain.attributes import BY_KEYWORD
+from gantry_stores.index.database import transaction
+from gantry_stores.index.headers import header_json
+from gantry_stores.index.schema import header, instance, object_, series, study
+from gantry_stores.index.search.conditions import number_or_last
+
+_INSTANCES = 2000
+_HEADERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is retrieved: a study, one of its series, or one instance of it."""
+
+    StudyInstanceUID: str
+    SeriesInstanceUID: str | None = None
+    SOPInstanceUID: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyState:
+    """What changes whenever anything of a study does."""
+
+    source: UUID
+    revision: int
+    indexed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance and where its object lies. `size` counts the whole file, in bytes."""
+
+    object_id: UUID
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    size: int
+    dataset_offset: int
+
+
+def study_state(engine: Engine, subject: Subject, *, partition: str) -> StudyState | None:
+    """The state of the study that the subject belongs to; None if the subject is not there."""
+    statement = (
+        select(study.c.source, study.c.revision, study.c.indexed_at)
+        .select_from(_tables(subject))
+        .where(*_of(subject, partition))
+        .limit(1)
+    )
+    with transaction(engine) as connection:
+        row = connection.execute(statement).one_or_none()
+    return StudyState(*row) if row is not None else None
+
+
+def transfer_syntaxes_of(engine: Engine, subject: Subject, *, partition: str) -> set[str]:
+    """The transfer syntaxes that the subject's instances are stored in; empty: it is not there."""
+    statement = (
+        select(object_.c.transfer_syntax_uid)
+        .select_from(_instances())
+        .where(*_of(subject, partition))
+        .distinct()
+    )
+    with transaction(engine) as connection:
+        return {uid for uid in connection.execute(statement).scalars() if uid is not None}
+
+
+def instances_of(engine: Engine, subject: Subject, *, partition: str) -> Iterator[StoredInstance]:
+    """The subject's instances, by the numbers of their series and their own.
+
+    What is added meanwhile may or may not be among them; none comes twice.
+    """
+    order = (
+        number_or_last(BY_KEYWORD["SeriesNumber"]),
+        series.c.series_instance_uid,
+        number_or_last(BY_KEYWORD["InstanceNumber"]),
+        instance.c.sop_instance_uid,
+    )
+    statement = (
+        select(
+            instance.c.object_id,
+            series.c.series_instance_uid,
+            instance.c.sop_instance_uid,
+            instance.c.sop_class_uid,
+            object_.c.transfer_syntax_uid,
+            object_.c.size,
+            object_.c.dataset_offset,
+            *order,
+        )
+        .select_from(_instances())
+        .where(*_of(subject, partition))
+        .order_by(*order)
+        .limit(_INSTANCES)
+    )
+    place: tuple[Any, ...] | None = None
+    while True:
+        batch = statement if place is None else statement.where(tuple_(*order) > tuple_(*place))
+        with transaction(engine) as connection:
+            rows = connection.execute(batch).all()
+        for row in rows:
+            yield StoredInstance(*row[: -len(order)])
+        if len(rows) < _INSTANCES:
+            return
+        place = tuple(rows[-1][-len(order) :])
+
+
+def headers_of(
+    engine: Engine, subject: Subject, *, partition: str
+) -> Iterator[tuple[StoredInstance, bytes]]:
+    """The subject's instances, each with its header: one object of the DICOM JSON model, UTF-8.
+
+    Raises `UnreadableHeader` for one that is damaged.
+    """
+    batch: list[StoredInstance] = []
+    for found in instances_of(engine, subject, partition=partition):
+        batch.append(found)
+        if len(batch) == _HEADERS:
+            yield from _with_headers(engine, batch)
+            batch = []
+    yield from _with_headers(engine, batch)
+
+
+def _with_headers(
+    engine: Engine, batch: list[StoredInstance]
+) -> Iterator[tuple[StoredInstance, bytes]]:
+    if not batch:
+        return
+    ids = sql_cast([found.object_id for found in batch], ARRAY(Uuid))
+    statement = select(header.c.object_id, header.c.codec, header.c.data).where(
+        header.c.object_id == any_(ids)
+    )
+    with transaction(engine) as connection:
+        headers = {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
+    for found in batch:
+        # Gone since the batch was read: purged or replaced.
+        if found.object_id in headers:
+            yield found, header_json(*headers[found.object_id])
+
+
+def _tables(subject: Subject) -> FromClause:
+    if subject.SOPInstanceUID is not None:
+        return _instances()
+    if subject.SeriesInstanceUID is not None:
+        return study.join(series, series.c.study_pk == study.c.pk)
+    return study
+
+
+def _instances() -> FromClause:
+    return (
+        study.join(series, series.c.study_pk == study.c.pk)
+        .join(instance, instance.c.series_pk == series.c.pk)
+        .join(object_, object_.c.id == instance.c.object_id)
+    )
+
+
+def _of(subject: Subject, partition: str) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [
+        study.c.partition == partition,
+        study.c.visible,
+        study.c.study_instance_uid == subject.StudyInstanceUID,
+    ]
+    if subject.SeriesInstanceUID is not None:
+        conditions.append(series.c.series_instance_uid == subject.SeriesInstanceUID)
+    if subject.SOPInstanceUID is not None:
+        conditions += [
+            instance.c.partition == partition,
+            instance.c.sop_instance_uid == subject.SOPInstanceUID,
+        ]
+    return conditions
