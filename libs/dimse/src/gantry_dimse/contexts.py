@@ -1,0 +1,61 @@
+"""The presentation contexts that an acceptor supports, looked up by what is proposed.
+
+All storage classes with all transfer syntaxes are some 15,000 pairs. pynetdicom copies its table
+of them for each connection, which takes longer than many an association lives; here each entry is
+made once, when it is first proposed, and then shared, for the negotiation only reads it.
+"""
+
+from collections.abc import Iterable
+
+from pynetdicom.presentation import PresentationContext, build_context
+
+from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
+from gantry_domain.transfer_syntaxes import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+)
+
+_MESSAGE_SYNTAXES = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+
+
+class SupportedContexts:
+    """Abstract syntaxes with their transfer syntaxes in our order, which decides (PS3.8 9.3.3.2).
+
+    Safe for use by many threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_classes: Iterable[str] = STORAGE_CLASSES,
+        transfer_syntaxes: Iterable[str] = TRANSFER_SYNTAXES,
+        others: Iterable[PresentationContext] = (),
+    ) -> None:
+        """Verification is always supported. `others` are contexts of other services."""
+        self.storage_classes = frozenset(storage_classes)
+        self._transfer_syntaxes = list(transfer_syntaxes)
+        self._made: dict[str, PresentationContext] = {
+            str(context.abstract_syntax): context for context in others
+        }
+        self._made[VERIFICATION] = build_context(VERIFICATION, list(_MESSAGE_SYNTAXES))
+
+    def supporting(self, abstract_syntaxes: Iterable[str]) -> list[PresentationContext]:
+        """The supported contexts among these abstract syntaxes, each once."""
+        return [
+            context
+            for abstract_syntax in dict.fromkeys(abstract_syntaxes)
+            if (context := self._context(abstract_syntax)) is not None
+        ]
+
+    def _context(self, abstract_syntax: str) -> PresentationContext | None:
+        made = self._made.get(abstract_syntax)
+        if made is None and abstract_syntax in self.storage_classes:
+            made = build_context(abstract_syntax, self._transfer_syntaxes)
+            self._made[abstract_syntax] = made
+        return made

@@ -1,0 +1,81 @@
+"""The one loop of an established association: read, walk, answer, until somebody leaves."""
+
+import time
+from dataclasses import dataclass
+
+from gantry_dimse.connection import Connection
+from gantry_dimse.limits import Departure, ServerLimits
+from gantry_dimse.messages import MessageService
+from gantry_dimse.observer import Ending
+from gantry_dimse.pdu import (
+    RELEASE_RESPONSE,
+    SERVICE_PROVIDER,
+    SERVICE_USER,
+    ProtocolError,
+    encode_abort,
+)
+from gantry_dimse.reader import PDUReader
+
+_BUFFER = 256 * 1024
+
+# While draining, a peer that says nothing for so long between messages has nothing in hand.
+_QUIET_WHILE_DRAINING = 2.0
+# At the deadline, the answer to what has come by then is still waited for.
+_LAST_ANSWER = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How an association ended, why (one line), and the PDU that tells the peer."""
+
+    ending: Ending
+    detail: str = ""
+    pdu: bytes = b""
+
+
+def converse(
+    connection: Connection,
+    messages: MessageService,
+    *,
+    limits: ServerLimits,
+    departure: Departure,
+) -> Farewell:
+    """Serve the messages of an association to its end. Raises `ConnectionLost`."""
+    reader = PDUReader(messages)
+    view = memoryview(bytearray(_BUFFER))
+    kept = 0
+    last_heard = time.monotonic()
+    try:
+        while True:
+            underway = messages.in_message or not reader.between_pdus or kept > 0
+            received = connection.receive_into(view[kept:], more_expected=underway)
+            if received:
+                end = kept + received
+                used = reader.feed(view[:end])
+                if messages.released:
+                    return Farewell(Ending.RELEASED, pdu=RELEASE_RESPONSE)
+                if messages.aborted:
+                    return Farewell(Ending.PEER_ABORTED)
+                kept = end - used
+                if kept:
+                    # The first bytes of a header.
+                    view[:kept] = bytes(view[used:end])
+                last_heard = time.monotonic()
+                if not departure.begun:
+                    continue
+                underway = messages.in_message or not reader.between_pdus or kept > 0
+            now = time.monotonic()
+            quiet = now - last_heard
+            if departure.begun and (
+                now >= departure.deadline + (_LAST_ANSWER if underway else 0)
+                or (not underway and quiet >= _QUIET_WHILE_DRAINING)
+            ):
+                return Farewell(Ending.DRAINED, pdu=encode_abort(SERVICE_USER))
+            if quiet >= (limits.dimse_timeout if underway else limits.network_timeout):
+                detail = "in the middle of a message" if underway else "between messages"
+                return Farewell(Ending.IDLE, detail, encode_abort(SERVICE_USER))
+    except ProtocolError as error:
+        pdu = encode_abort(SERVICE_PROVIDER, error.reason)
+        return Farewell(Ending.PROTOCOL_ERROR, str(error), pdu)
+    finally:
+        messages.close()

@@ -1,0 +1,186 @@
+"""Serves the DIMSE messages of an established association: C-STORE, C-ECHO, and a No to others.
+
+A message is a command set and, if that says so, a data set in the same presentation context
+(PS3.7 6.3). One message is answered before the next is begun, so one object is open at a time.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from gantry_dimse.command import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    RESPONSE,
+    Command,
+    MalformedCommand,
+    decode_command,
+    encode_response,
+    uid_text,
+)
+from gantry_dimse.observer import Peer
+from gantry_dimse.pdu import (
+    INVALID_PDU_PARAMETER,
+    UNEXPECTED_PDU,
+    ProtocolError,
+    encode_command,
+)
+from gantry_dimse.storage import Reception, StorageHandler, StoreOutcome, StoreRequest
+from gantry_domain.statuses import (
+    CANNOT_UNDERSTAND,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    UNRECOGNIZED_OPERATION,
+)
+
+_LONGEST_COMMAND = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedContext:
+    """A presentation context as negotiated."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+class _Discard:
+    """Takes the data set of a request that is already answered in mind."""
+
+    def __init__(self, outcome: StoreOutcome) -> None:
+        self._outcome = outcome
+
+    def write(self, fragment: memoryview) -> None:
+        pass
+
+    def finish(self) -> StoreOutcome:
+        return self._outcome
+
+    def abort(self) -> None:
+        pass
+
+
+class MessageService:
+    """The messages of one association; a `PDUHandler`."""
+
+    def __init__(
+        self,
+        *,
+        peer: Peer,
+        contexts: Mapping[int, AcceptedContext],
+        storage_classes: Collection[str],
+        storage: StorageHandler,
+        peer_max_pdu: int,
+        send: Callable[[bytes], None],
+    ) -> None:
+        self._peer = peer
+        self._contexts = contexts
+        self._storage_classes = storage_classes
+        self._storage = storage
+        self._peer_max_pdu = peer_max_pdu
+        self._send = send
+        self._context_id: int | None = None
+        self._encoded = bytearray()
+        self._command: Command | None = None
+        self._reception: Reception | None = None
+        self.released = False
+        self.aborted = False
+
+    @property
+    def in_message(self) -> bool:
+        """Whether a message has begun that is not answered yet."""
+        return self._context_id is not None
+
+    def command(self, context_id: int, piece: memoryview, *, last: bool) -> None:
+        """See `PDUHandler.command`. Raises `ProtocolError`."""
+        if self._command is not None:
+            raise ProtocolError(UNEXPECTED_PDU, "a command set inside a data set")
+        if self._context_id is None:
+            if context_id not in self._contexts:
+                raise ProtocolError(INVALID_PDU_PARAMETER, "a context that was not accepted")
+            self._context_id = context_id
+        elif context_id != self._context_id:
+            raise ProtocolError(INVALID_PDU_PARAMETER, "a message in two contexts")
+        if len(self._encoded) + len(piece) > _LONGEST_COMMAND:
+            raise ProtocolError(INVALID_PDU_PARAMETER, "a command set without end")
+        self._encoded += piece
+        if last:
+            self._begin(context_id)
+
+    def data(self, context_id: int, piece: memoryview, *, last: bool) -> None:
+        """See `PDUHandler.data`. Raises `ProtocolError`."""
+        if self._command is None or self._reception is None:
+            raise ProtocolError(UNEXPECTED_PDU, "a data set without a command set")
+        if context_id != self._context_id:
+            raise ProtocolError(INVALID_PDU_PARAMETER, "a message in two contexts")
+        if piece:
+            self._reception.write(piece)
+        if last:
+            self._answer()
+
+    def release(self) -> None:
+        """See `PDUHandler.release`. Raises `ProtocolError`."""
+        if self.in_message:
+            raise ProtocolError(UNEXPECTED_PDU, "a release inside a message")
+        self.released = True
+
+    def abort(self) -> None:
+        """See `PDUHandler.abort`."""
+        self.aborted = True
+
+    def close(self) -> None:
+        """The association has ended: what was being received is abandoned."""
+        reception, self._reception = self._reception, None
+        if reception is not None:
+            reception.abort()
+
+    def _begin(self, context_id: int) -> None:
+        try:
+            command = decode_command(bytes(self._encoded))
+        except MalformedCommand as error:
+            raise ProtocolError(INVALID_PDU_PARAMETER, str(error)) from error
+        self._encoded = bytearray()
+        self._command = command
+        self._reception = self._reception_of(command, self._contexts[context_id])
+        if not command.has_data_set:
+            self._answer()
+
+    def _reception_of(self, command: Command, context: AcceptedContext) -> Reception:
+        if command.CommandField == C_ECHO_RQ:
+            return _Discard(StoreOutcome(SUCCESS))
+        if command.CommandField != C_STORE_RQ:
+            return _Discard(StoreOutcome(UNRECOGNIZED_OPERATION))
+        SOPClassUID = uid_text(command.AffectedSOPClassUID)
+        if (
+            context.abstract_syntax not in self._storage_classes
+            or SOPClassUID not in self._storage_classes
+        ):
+            return _Discard(StoreOutcome(SOP_CLASS_NOT_SUPPORTED))
+        if not command.has_data_set:
+            return _Discard(StoreOutcome(CANNOT_UNDERSTAND, "the request has no data set"))
+        return self._storage.begin(
+            StoreRequest(
+                SOPClassUID=SOPClassUID,
+                SOPInstanceUID=uid_text(command.AffectedSOPInstanceUID),
+                transfer_syntax=context.transfer_syntax,
+                calling_ae=self._peer.calling_ae,
+                called_ae=self._peer.called_ae,
+                peer_host=self._peer.host,
+                message_id=command.MessageID,
+            )
+        )
+
+    def _answer(self) -> None:
+        assert self._command is not None
+        assert self._reception is not None
+        assert self._context_id is not None
+        # Cleared first: an object that is finished is never aborted, also if the answer fails.
+        reception, self._reception = self._reception, None
+        outcome = reception.finish()
+        command, self._command = self._command, None
+        context_id, self._context_id = self._context_id, None
+        # A C-CANCEL-RQ (PS3.7 9.3.2.3) and responses to what we never asked are not answered.
+        if command.CommandField == C_CANCEL_RQ or command.CommandField & RESPONSE:
+            return
+        response = encode_response(command, outcome.status, outcome.error_comment)
+        self._send(encode_command(context_id, response, self._peer_max_pdu))

@@ -1,0 +1,116 @@
+"""Negotiates an association as its acceptor, with pynetdicom's rules and none of its threads.
+
+pynetdicom's DUL provider polls its socket from a thread of its own. It is not started here: its
+ACSE provider decides, and what it queues for the DUL is encoded and returned to the caller, who
+owns the socket. Where an association is to be served by pynetdicom's own service classes, the DUL
+provider is started afterwards, in the state in which it would be by then.
+"""
+
+import queue
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.messages import AcceptedContext
+from gantry_dimse.pdu import encode_reject
+from gantry_dimse.request import AssociateRequest, UnparseableRequest
+
+# pynetdicom formats every PDU and message for its log, also when nobody reads it.
+_config.LOG_HANDLER_LEVEL = "none"
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A.2.1
+
+# What a peer receives that announces nothing (PS3.8 Annex D.1 makes it mandatory).
+_DEFAULT_MAX_PDU = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """The outcome: the PDU to send, and the contexts that were accepted.
+
+    `accepted` is False if pynetdicom rejected the request, as for an unverified user identity.
+    """
+
+    assoc: Association
+    accepted: bool
+    response: bytes
+    contexts: Mapping[int, AcceptedContext]
+    peer_max_pdu: int
+
+
+def negotiate(
+    request: AssociateRequest,
+    *,
+    ae: AE,
+    supported: SupportedContexts,
+    sock: socket.socket,
+    handlers: Iterable[tuple[Any, ...]] = (),
+) -> Negotiated:
+    """Decide on a request. Sends nothing. Raises `UnparseableRequest`."""
+    assoc = Association(ae, "acceptor")
+    assoc.set_socket(AssociationSocket(assoc, client_socket=sock))
+    acceptor, requestor = assoc.acceptor, assoc.requestor
+    acceptor.ae_title = request.called_ae
+    acceptor.maximum_length = ae.maximum_pdu_size
+    acceptor.implementation_class_uid = ae.implementation_class_uid
+    acceptor.implementation_version_name = ae.implementation_version_name
+    acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
+    requestor.address_info = AddressInformation.from_tuple(sock.getpeername())
+    for handler in handlers:
+        assoc.bind(*handler)
+    try:
+        pdu = A_ASSOCIATE_RQ()
+        pdu.decode(request.encoded)
+        primitive = pdu.to_primitive()
+        proposed = [
+            str(context.abstract_syntax)
+            for context in primitive.presentation_context_definition_list
+        ]
+        requestor.primitive = primitive
+        peer_max_pdu = requestor.maximum_length
+    # pynetdicom's decoder meets whatever a stranger sends and raises what it happens to raise.
+    except Exception as error:
+        raise UnparseableRequest(type(error).__name__) from error
+    acceptor.supported_contexts = supported.supporting(proposed)
+    assoc.acse.negotiate_association()
+    answer = assoc.dul.to_provider_queue.get_nowait()
+    accepted = answer.result == 0
+    return Negotiated(
+        assoc=assoc,
+        accepted=accepted,
+        response=(
+            A_ASSOCIATE_AC(answer).encode()
+            if accepted
+            else encode_reject(answer.result, answer.result_source, answer.diagnostic)
+        ),
+        contexts={
+            context.context_id: AcceptedContext(
+                str(context.abstract_syntax), str(context.transfer_syntax[0])
+            )
+            for context in assoc.accepted_contexts
+        },
+        peer_max_pdu=_DEFAULT_MAX_PDU if peer_max_pdu is None else peer_max_pdu,
+    )
+
+
+def serve_with_pynetdicom(assoc: Association) -> None:
+    """Run an established association with pynetdicom's service classes until it ends."""
+    dul = assoc.dul
+    # The connection was opened and the request answered without it.
+    while True:
+        try:
+            dul.event_queue.get_nowait()
+        except queue.Empty:
+            break
+    dul.state_machine.current_state = "Sta6"  # data transfer, PS3.8 9.2.1
+    dul.start()
+    assoc._started_dul = True
+    assoc._dul_ready.wait()
+    assoc._run_reactor()

@@ -1,0 +1,144 @@
+"""Reads the A-ASSOCIATE-RQ of a new connection (PS3.8 9.3.2) and makes it fit for pynetdicom.
+
+offset 0       6          8     10          26           42        74
+| PDU header | version 2 | 0 2 | called 16 | calling 16 | 0 32 | items ...
+item      | type 1 | 0 1 | length 2 | ...
+"""
+
+import time
+from dataclasses import dataclass
+from struct import Struct
+
+from gantry_dimse.connection import Connection, ConnectionLost
+from gantry_dimse.observer import Fault
+from gantry_dimse.pdu import A_ASSOCIATE_RQ, HEADER
+
+_CALLED = slice(10, 26)
+_CALLING = slice(26, 42)
+_ITEMS = 74
+_ITEM = Struct(">BxH")
+
+# 128 contexts with all transfer syntaxes that exist are about 600 kB.
+_LONGEST_REQUEST = 1 << 20
+_PIECE = 64 * 1024
+
+_APPLICATION_CONTEXT = 0x10
+_PRESENTATION_CONTEXT = 0x20
+_USER_INFORMATION = 0x50
+
+# Sub-items of the user information (PS3.7 Annex D.3.3) that may need an answer. Others are left
+# out: asynchronous operations (0x53), for some devices break the connection when they are
+# answered; common extended negotiation (0x57), which has no answer; and what the standard does
+# not know, for unknown items shall be ignored (PS3.8 9.3.1).
+_USER_ITEMS = frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
+
+
+class NoRequest(Exception):
+    """The connection brought no request for an association."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.value)
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRequest:
+    """A request as it came: the titles without padding, and the PDU."""
+
+    called_ae: str
+    calling_ae: str
+    application_context: str
+    encoded: bytes
+
+
+class UnparseableRequest(Exception):
+    """An A-ASSOCIATE-RQ that cannot be read."""
+
+
+def read_request(connection: Connection, *, timeout: float) -> bytes:
+    """The whole A-ASSOCIATE-RQ PDU; it must be complete `timeout` seconds from now.
+
+    Raises `NoRequest`.
+    """
+    deadline = time.monotonic() + timeout
+    buffer = bytearray(_PIECE)
+    view = memoryview(buffer)
+    received = bytearray()
+    wanted = HEADER.size
+    while len(received) < wanted:
+        if time.monotonic() >= deadline:
+            raise NoRequest(Fault.SILENT)
+        try:
+            # Never more than the request: what follows it belongs to the association.
+            size = connection.receive_into(
+                view[: min(_PIECE, wanted - len(received))], more_expected=False
+            )
+        except ConnectionLost:
+            raise NoRequest(Fault.LOST) from None
+        received += view[:size]
+        if wanted == HEADER.size and len(received) == wanted:
+            pdu_type, length = HEADER.unpack(received)
+            if pdu_type != A_ASSOCIATE_RQ or length > _LONGEST_REQUEST:
+                raise NoRequest(Fault.NOT_DICOM)
+            wanted += length
+    return bytes(received)
+
+
+def parse_request(encoded: bytes) -> AssociateRequest:
+    """Find the titles and rewrite what real devices send and pynetdicom would stumble over.
+
+    Raises `UnparseableRequest`.
+    """
+    if len(encoded) < _ITEMS:
+        raise UnparseableRequest("the request is too short")
+    application_context = ""
+    kept = []
+    for item_type, body in _items(encoded[_ITEMS:]):
+        if item_type == _APPLICATION_CONTEXT:
+            application_context = body.strip(b"\0 ").decode("latin-1")
+        if item_type == _USER_INFORMATION:
+            body = b"".join(  # noqa: PLW2901 - the item is rewritten
+                _ITEM.pack(sub_type, len(sub_body)) + sub_body
+                for sub_type, sub_body in _items(body)
+                if sub_type in _USER_ITEMS
+            )
+        if item_type in (_APPLICATION_CONTEXT, _PRESENTATION_CONTEXT, _USER_INFORMATION):
+            kept.append(_ITEM.pack(item_type, len(body)) + body)
+    items = b"".join(kept)
+    called, calling = _title(encoded[_CALLED]), _title(encoded[_CALLING])
+    head = b"".join(
+        (
+            HEADER.pack(A_ASSOCIATE_RQ, _ITEMS - HEADER.size + len(items)),
+            encoded[HEADER.size : _CALLED.start],
+            called.ljust(16),
+            calling.ljust(16),
+            encoded[_CALLING.stop : _ITEMS],
+        )
+    )
+    return AssociateRequest(
+        called_ae=called.decode(),
+        calling_ae=calling.decode(),
+        application_context=application_context,
+        encoded=head + items,
+    )
+
+
+def _items(encoded: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    offset = 0
+    while offset < len(encoded):
+        if offset + _ITEM.size > len(encoded):
+            raise UnparseableRequest("the request ends inside of an item")
+        item_type, length = _ITEM.unpack_from(encoded, offset)
+        offset += _ITEM.size
+        if offset + length > len(encoded):
+            raise UnparseableRequest("an item is longer than the request")
+        found.append((item_type, encoded[offset : offset + length]))
+        offset += length
+    return found
+
+
+def _title(field: bytes) -> bytes:
+    """An AE title without its padding; NUL padding is seen, and characters no title may have."""
+    title = field.split(b"\0")[0].strip(b" ")
+    return bytes(c if 0x20 <= c < 0x7F and c != 0x5C else 0x3F for c in title)

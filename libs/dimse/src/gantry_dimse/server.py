@@ -1,0 +1,307 @@
+"""Accepts connections and serves each in one thread: request, negotiation, messages, farewell.
+
+Several processes may accept from one listening socket. A process that serves many associations
+then hesitates a moment before it takes the next, so that one with fewer comes first.
+"""
+
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from gantry_dimse.connection import Connection, ConnectionLost
+from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.conversation import Farewell, converse
+from gantry_dimse.limits import Departure, ServerLimits
+from gantry_dimse.messages import MessageService
+from gantry_dimse.negotiation import (
+    APPLICATION_CONTEXT,
+    Negotiated,
+    negotiate,
+    serve_with_pynetdicom,
+)
+from gantry_dimse.observer import Ending, Fault, Observer, Peer
+from gantry_dimse.pdu import SERVICE_PROVIDER, SERVICE_USER, encode_abort, encode_reject
+from gantry_dimse.request import (
+    AssociateRequest,
+    NoRequest,
+    UnparseableRequest,
+    parse_request,
+    read_request,
+)
+from gantry_dimse.slots import AssociationSlots
+from gantry_dimse.storage import StorageHandler
+from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gantry_domain.statuses import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+    UNPARSEABLE_REQUEST,
+    Rejection,
+)
+
+_TICK = 1.0
+_SEND_TIMEOUT = 30.0
+_HESITATION = 0.001
+_LONGEST_HESITATION = 0.02
+
+
+def _admit_all(_peer: Peer) -> Rejection | None:
+    return None
+
+
+def _serve_all_here(_negotiated: Negotiated) -> bool:
+    return False
+
+
+class DimseServer:
+    """Serves associations on a listening socket until it is closed."""
+
+    def __init__(
+        self,
+        *,
+        listener: socket.socket,
+        ae_title: str,
+        limits: ServerLimits,
+        supported: SupportedContexts,
+        storage: StorageHandler,
+        observer: Observer,
+        slots: AssociationSlots | None = None,
+        admit: Callable[[Peer], Rejection | None] = _admit_all,
+        shares_listener: bool = False,
+        handlers: Iterable[tuple[Any, ...]] = (),
+        taken_by_pynetdicom: Callable[[Negotiated], bool] = _serve_all_here,
+    ) -> None:
+        """Take the listening socket over; `start` begins to accept.
+
+        `admit` decides on titles and addresses before anything else is looked at. `slots` limits
+        the associations. `taken_by_pynetdicom` names those whose messages pynetdicom's service
+        classes serve, with the event `handlers` given here.
+        """
+        self._listener = listener
+        self._limits = limits
+        self._supported = supported
+        self._storage = storage
+        self._observer = observer
+        self._slots = slots
+        self._admit = admit
+        self._shares_listener = shares_listener
+        self._handlers = tuple(handlers)
+        self._taken_by_pynetdicom = taken_by_pynetdicom
+        self._ae = _application_entity(ae_title, limits)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._changed = threading.Condition()
+        self._connections: set[Connection] = set()
+        self._associations: dict[Connection, Association | None] = {}
+        self._departure = Departure()
+        self._thread = threading.Thread(target=self._accept, name="dimse-accept", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port that the server listens on."""
+        host, port, *_ = self._listener.getsockname()
+        return host, port
+
+    @property
+    def active(self) -> int:
+        """How many associations are established."""
+        return len(self._associations)
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._listener.setblocking(False)
+        self._thread.start()
+
+    def drain(self, grace: float) -> bool:
+        """Let the running associations go on for at most `grace` seconds, admitting no new ones.
+
+        New requests are rejected as temporary congestion. An association that is quiet between
+        messages is aborted early, one that still sends at the deadline after the response in
+        hand. Returns whether all associations have ended.
+        """
+        with self._changed:
+            self._departure.begin(grace)
+            # The last answers need a moment of their own.
+            return self._changed.wait_for(lambda: not self._associations, grace + 2 * _TICK)
+
+    def close(self) -> None:
+        """Stop accepting, break what is still connected, and close the listening socket."""
+        with suppress(OSError):
+            self._wake_sender.send(b"\0")
+        if self._thread.ident is not None:
+            self._thread.join()
+        with self._changed:
+            self._departure.begin(0)
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, 5.0)
+        for sock in (self._listener, self._wake_receiver, self._wake_sender):
+            sock.close()
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _events in selector.select()}
+                if self._wake_receiver in ready:
+                    return
+                if self._shares_listener and self._associations:
+                    self._wake_receiver.settimeout(
+                        min(len(self._associations) * _HESITATION, _LONGEST_HESITATION)
+                    )
+                    with suppress(TimeoutError):
+                        self._wake_receiver.recv(1, socket.MSG_PEEK)
+                try:
+                    sock, _address = self._listener.accept()
+                except BlockingIOError:
+                    continue  # Another process was faster.
+                except OSError:
+                    # The connection is gone already, or descriptors are short: then a pause.
+                    self._wake_receiver.settimeout(_LONGEST_HESITATION)
+                    with suppress(TimeoutError):
+                        self._wake_receiver.recv(1, socket.MSG_PEEK)
+                    continue
+                self._begin(sock)
+
+    def _begin(self, sock: socket.socket) -> None:
+        try:
+            host = sock.getpeername()[0]
+            connection = Connection(sock, tick=_TICK, send_timeout=_SEND_TIMEOUT)
+        except OSError:
+            sock.close()
+            return
+        with self._changed:
+            room = len(self._connections) < self._limits.max_connections
+            if room:
+                self._connections.add(connection)
+        if not room:
+            sock.close()
+            self._observer.faulted(host, Fault.TOO_MANY)
+            return
+        threading.Thread(
+            target=self._serve, args=(connection, host), name=f"dimse {host}", daemon=True
+        ).start()
+
+    def _serve(self, connection: Connection, host: str) -> None:
+        farewell = b""
+        try:
+            farewell = self._serve_connection(connection, host)
+        # The door of the thread: whatever fails costs this association alone, and is told.
+        except Exception as error:  # noqa: BLE001
+            self._observer.failed(error)
+            farewell = encode_abort(SERVICE_PROVIDER)
+        finally:
+            connection.close(farewell)
+            with self._changed:
+                self._connections.discard(connection)
+                self._changed.notify_all()
+
+    def _serve_connection(self, connection: Connection, host: str) -> bytes:
+        """Serve a connection to its end; return what to send before it is closed."""
+        try:
+            encoded = read_request(connection, timeout=self._limits.acse_timeout)
+        except NoRequest as reason:
+            self._observer.faulted(host, reason.fault)
+            # PS3.8 9.2, AA-1: whatever comes instead of a request is answered with an A-ABORT.
+            return encode_abort(SERVICE_USER) if reason.fault is Fault.NOT_DICOM else b""
+        try:
+            request = parse_request(encoded)
+        except UnparseableRequest:
+            return self._reject(Peer("", "", host), UNPARSEABLE_REQUEST)
+        peer = Peer(request.calling_ae, request.called_ae, host)
+        rejection = self._refusal(request, peer)
+        if rejection is not None:
+            return self._reject(peer, rejection)
+        slot = self._slots.take() if self._slots else 0
+        if slot is None:
+            return self._reject(peer, LOCAL_LIMIT_EXCEEDED)
+        try:
+            return self._establish(connection, request, peer)
+        finally:
+            if self._slots:
+                self._slots.release(slot)
+
+    def _refusal(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
+        if self._departure.begun:
+            return TEMPORARY_CONGESTION
+        if request.application_context != APPLICATION_CONTEXT:
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        return self._admit(peer)
+
+    def _reject(self, peer: Peer, rejection: Rejection) -> bytes:
+        self._observer.rejected(peer, rejection)
+        return encode_reject(rejection.result, rejection.source, rejection.reason)
+
+    def _establish(self, connection: Connection, request: AssociateRequest, peer: Peer) -> bytes:
+        try:
+            negotiated = negotiate(
+                request,
+                ae=self._ae,
+                supported=self._supported,
+                sock=connection.socket,
+                handlers=self._handlers,
+            )
+        except UnparseableRequest:
+            return self._reject(peer, UNPARSEABLE_REQUEST)
+        if not negotiated.accepted:
+            result, source, reason = negotiated.response[-3:]
+            self._observer.rejected(peer, Rejection(result, source, reason, "user_identity"))
+            return negotiated.response
+        with self._changed:
+            self._associations[connection] = negotiated.assoc
+        self._observer.established(peer)
+        farewell = Farewell(Ending.FAILED)
+        try:
+            connection.send(negotiated.response)
+            if self._taken_by_pynetdicom(negotiated):
+                farewell = _hand_over(connection, negotiated.assoc)
+            else:
+                farewell = self._converse(connection, negotiated, peer)
+        except ConnectionLost as error:
+            farewell = Farewell(Ending.LOST, str(error))
+        finally:
+            with self._changed:
+                del self._associations[connection]
+                self._changed.notify_all()
+            self._observer.ended(peer, farewell.ending, farewell.detail)
+        return farewell.pdu
+
+    def _converse(self, connection: Connection, negotiated: Negotiated, peer: Peer) -> Farewell:
+        messages = MessageService(
+            peer=peer,
+            contexts=negotiated.contexts,
+            storage_classes=self._supported.storage_classes,
+            storage=self._storage,
+            peer_max_pdu=negotiated.peer_max_pdu,
+            send=connection.send,
+        )
+        return converse(connection, messages, limits=self._limits, departure=self._departure)
+
+
+def _hand_over(connection: Connection, assoc: Association) -> Farewell:
+    """Let pynetdicom serve an established association on its socket."""
+    connection.block_for_ever()
+    serve_with_pynetdicom(assoc)
+    if assoc.is_released:
+        return Farewell(Ending.RELEASED)
+    return Farewell(Ending.PEER_ABORTED if assoc.is_aborted else Ending.LOST)
+
+
+def _application_entity(ae_title: str, limits: ServerLimits) -> AE:
+    ae = AE(ae_title=ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_pdu_size = limits.max_pdu
+    ae.acse_timeout = limits.acse_timeout
+    ae.dimse_timeout = limits.dimse_timeout
+    ae.network_timeout = limits.network_timeout
+    # The slots are the limit; pynetdicom's own would count connections.
+    ae.maximum_associations = 1_000_000
+    return ae
