@@ -1,0 +1,360 @@
+"""The storage SCU: instances sent over an association in one blocking loop, without copies.
+
+A data set is given as chunks and never held as a whole. Each P-DATA-TF PDU has one PDV (PS3.8
+9.3.5, Annex E):
+
+    0    1   2          6            10      11        12
+    | 04 | 0 | length   | PDV length | context | flags | fragment ...
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from types import TracebackType
+from typing import Self
+
+from gantry_dimse import command_sets as cs
+from gantry_dimse import pdu
+from gantry_dimse.command import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, RESPONSE
+from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol, PeerClosed
+from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts, ProposedContext
+from gantry_dimse.requesting import Requested, Timeouts, request_association
+from gantry_dimse.wire import aborted
+from gantry_domain.sop_classes import VERIFICATION
+
+LARGEST_PDU = 1 << 17
+"""Bytes: what is sent to a peer without a limit. Larger ones are slower (docs/performance.md)."""
+
+_P_DATA = Struct(">BBLLBB")
+
+_RELEASE_REQUEST = pdu.HEADER.pack(pdu.A_RELEASE_RQ, pdu.SHORT_BODY) + bytes(pdu.SHORT_BODY)
+
+_BATCH = 1 << 20  # bytes handed to the system in one call
+_LARGEST_COMMAND = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResponse:
+    """A peer's answer: Status (0000,0900) and Error Comment (0000,0902).
+
+    The comment is the peer's free text: it may name a patient, so it belongs in no log.
+    """
+
+    status: int
+    error_comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOriginator:
+    """Whose C-MOVE request the instance is sent for (PS3.7 9.3.1.1)."""
+
+    ae_title: str
+    message_id: int
+
+
+class StorageAssociation:
+    """An association on which we are the SCU. Used by one thread; `interrupt` by any.
+
+    As a context manager it is released at the end, or aborted if an exception passes.
+    """
+
+    def __init__(self, requested: Requested, timeouts: Timeouts) -> None:
+        self._wire = requested.wire
+        self._timeouts = timeouts
+        self._contexts = requested.contexts
+        self._fragment = _fragment_size(requested.peer_maximum)
+        self._message_id = 0
+        self._open = True
+        self.bytes_sent = 0
+        """Of data sets, over this association."""
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        host: str,
+        port: int,
+        calling_ae: str,
+        called_ae: str,
+        contexts: Sequence[ProposedContext],
+        timeouts: Timeouts | None = None,
+    ) -> Self:
+        """Connect to a peer and negotiate.
+
+        Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
+        `AssociationLost`.
+        """
+        timeouts = timeouts or Timeouts()
+        requested = request_association(
+            host=host,
+            port=port,
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+            contexts=contexts,
+            timeouts=timeouts,
+        )
+        return cls(requested, timeouts)
+
+    @property
+    def contexts(self) -> NegotiatedContexts:
+        """What the peer accepted."""
+        return self._contexts
+
+    def accepts(self, SOPClassUID: str, transfer_syntax: str) -> NegotiatedContext | None:
+        """The context in which an instance can be sent as it is stored."""
+        return self._contexts.accepts(SOPClassUID, transfer_syntax)
+
+    def store(
+        self,
+        *,
+        SOPClassUID: str,
+        SOPInstanceUID: str,
+        context: NegotiatedContext,
+        chunks: Iterable[bytes | memoryview],
+        move_originator: MoveOriginator | None = None,
+    ) -> StoreResponse:
+        """Send one instance and await the answer (PS3.7 9.1.1).
+
+        :param chunks: the data set, without preamble and file meta, in the syntax of `context`;
+            a chunk must stay as it is once it was given.
+
+        Raises an `AssociationLost`, or what `chunks` raises; the association is aborted then.
+        """
+        message_id = self._next_message_id()
+        command = {
+            cs.AFFECTED_SOP_CLASS_UID: cs.ui(SOPClassUID),
+            cs.COMMAND_FIELD: cs.us(C_STORE_RQ),
+            cs.MESSAGE_ID: cs.us(message_id),
+            cs.PRIORITY: cs.us(cs.PRIORITY_MEDIUM),
+            cs.COMMAND_DATA_SET_TYPE: cs.us(cs.DATA_SET),
+            cs.AFFECTED_SOP_INSTANCE_UID: cs.ui(SOPInstanceUID),
+        }
+        if move_originator is not None:
+            command[cs.MOVE_ORIGINATOR_AE] = cs.ae(move_originator.ae_title)
+            command[cs.MOVE_ORIGINATOR_MESSAGE_ID] = cs.us(move_originator.message_id)
+        try:
+            self._send_message(context.id, cs.encode_command_set(command), chunks)
+            answer = self._response(C_STORE_RQ | RESPONSE, message_id)
+        except BaseException:
+            self.abort()
+            raise
+        return StoreResponse(answer.status, answer.error_comment)
+
+    def echo(self) -> int:
+        """C-ECHO (PS3.7 9.1.5) in the accepted context for Verification: the peer's status."""
+        contexts = [
+            context for context in self._contexts.accepted if context.SOPClassUID == VERIFICATION
+        ]
+        if not contexts:
+            raise ValueError("no context for Verification was negotiated")
+        message_id = self._next_message_id()
+        command = {
+            cs.AFFECTED_SOP_CLASS_UID: cs.ui(VERIFICATION),
+            cs.COMMAND_FIELD: cs.us(C_ECHO_RQ),
+            cs.MESSAGE_ID: cs.us(message_id),
+            cs.COMMAND_DATA_SET_TYPE: cs.us(NO_DATA_SET),
+        }
+        try:
+            self._send_message(contexts[0].id, cs.encode_command_set(command), None)
+            return self._response(C_ECHO_RQ | RESPONSE, message_id).status
+        except BaseException:
+            self.abort()
+            raise
+
+    def release(self) -> None:
+        """End the association in good order (PS3.8 7.2).
+
+        Everything was answered by now, so a peer that does not answer this is no failure.
+        """
+        if not self._open:
+            return
+        self._open = False
+        timeout = self._timeouts.acse
+        deadline = time.monotonic() + timeout
+        try:
+            self._wire.send([_RELEASE_REQUEST])
+            while True:
+                answer = self._wire.receive(deadline, timeout, "answer the release request")
+                if answer.type == pdu.A_RELEASE_RQ:  # both sides at once, PS3.8 7.2.2
+                    self._wire.send([pdu.RELEASE_RESPONSE])
+                elif answer.type in (pdu.A_RELEASE_RP, pdu.A_ABORT):
+                    return
+        except AssociationLost:
+            return
+        finally:
+            self._wire.close()
+
+    def abort(self) -> None:
+        """End the association at once (PS3.8 7.3); without effect if it has ended."""
+        if not self._open:
+            return
+        self._open = False
+        self._wire.send_if_possible(pdu.encode_abort(pdu.SERVICE_USER))
+        self._wire.close()
+
+    def interrupt(self) -> None:
+        """From any thread: whatever the association is doing fails with `Interrupted`."""
+        self._wire.interrupt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.release()
+        else:
+            self.abort()
+
+    def _next_message_id(self) -> int:
+        if not self._open:
+            raise PeerClosed("the association has ended")
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    def _send_message(
+        self, context_id: int, command: bytes, chunks: Iterable[bytes | memoryview] | None
+    ) -> None:
+        batch: list[bytes | memoryview] = []
+        size = 0
+        for buffers, length in self._pdus(context_id, command, chunks):
+            batch += buffers
+            size += length
+            if size >= _BATCH:
+                self._wire.send(batch)
+                batch.clear()
+                size = 0
+        if batch:
+            self._wire.send(batch)
+
+    def _pdus(
+        self, context_id: int, command: bytes, chunks: Iterable[bytes | memoryview] | None
+    ) -> Iterator[tuple[list[bytes | memoryview], int]]:
+        """The PDUs of one message: buffers and how many bytes they hold."""
+        for buffers, length, last in _fragments([command], self._fragment):
+            yield _pdu(buffers, length, context_id, pdu.COMMAND_FRAGMENT, last=last)
+        if chunks is None:
+            return
+        for buffers, length, last in _fragments(chunks, self._fragment):
+            self.bytes_sent += length
+            yield _pdu(buffers, length, context_id, 0, last=last)
+
+    def _response(self, expected: int, message_id: int) -> "_Answer":
+        timeout = self._timeouts.dimse
+        deadline = time.monotonic() + timeout
+        command = bytearray()
+        answer: _Answer | None = None
+        while True:
+            received = self._wire.receive(deadline, timeout, "answer")
+            match received.type:
+                case pdu.P_DATA_TF:
+                    pass
+                case pdu.A_ABORT:
+                    self._open = False
+                    self._wire.close()
+                    raise aborted(received)
+                case pdu.A_RELEASE_RQ:
+                    raise PeerClosed("the peer released the association before it answered")
+                case _:
+                    raise PeerBrokeProtocol("a PDU that is not expected here")
+            for flags, fragment in _pdvs(received.body):
+                if answer is None:
+                    if not flags & pdu.COMMAND_FRAGMENT:
+                        raise PeerBrokeProtocol("a data set without a command set")
+                    command += fragment
+                    if len(command) > _LARGEST_COMMAND:
+                        raise PeerBrokeProtocol("a command set without an end")
+                    if not flags & pdu.LAST_FRAGMENT:
+                        continue
+                    answer = _read_answer(bytes(command), expected, message_id)
+                    if not answer.data_set:
+                        return answer
+                elif flags & pdu.COMMAND_FRAGMENT:
+                    raise PeerBrokeProtocol("a command set within a data set")
+                elif flags & pdu.LAST_FRAGMENT:
+                    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    error_comment: str
+    data_set: bool
+
+
+def _read_answer(command: bytes, expected: int, message_id: int) -> _Answer:
+    try:
+        elements = cs.read_command_set(command)
+        field = cs.number(elements, cs.COMMAND_FIELD)
+        answered = cs.number(elements, cs.MESSAGE_ID_BEING_RESPONDED_TO)
+        status = cs.number(elements, cs.STATUS)
+    except ValueError as error:
+        raise PeerBrokeProtocol(str(error)) from error
+    if field != expected or answered != message_id:
+        raise PeerBrokeProtocol("an answer to something else")
+    # Some peers leave out the data set type, which says the same as their silence.
+    kind = elements.get(cs.COMMAND_DATA_SET_TYPE, cs.us(NO_DATA_SET))
+    return _Answer(status, cs.text(elements, cs.ERROR_COMMENT), data_set=kind != cs.us(NO_DATA_SET))
+
+
+def _fragment_size(peer_maximum: int) -> int:
+    """Bytes of data per PDV: even (PS3.8 Annex E.1), within what the peer takes."""
+    limit = min(peer_maximum, LARGEST_PDU) if peer_maximum else LARGEST_PDU
+    fragment = (limit - pdu.PDV_HEADER.size) & ~1
+    if fragment < 2:
+        raise PeerBrokeProtocol(f"a maximum PDU length of {peer_maximum} bytes")
+    return fragment
+
+
+def _fragments(
+    chunks: Iterable[bytes | memoryview], size: int
+) -> Iterator[tuple[list[bytes | memoryview], int, bool]]:
+    """Cut and join the chunks to fragments of `size` bytes, the last one shorter or equal.
+
+    :returns: buffers of one fragment, how many bytes they hold, whether it is the last.
+    """
+    pending: list[bytes | memoryview] = []
+    length = 0
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        while length + len(rest) > size:
+            cut = size - length
+            if cut:
+                pending.append(rest[:cut])
+                rest = rest[cut:]
+            # More follows, so that this fragment is not the last.
+            yield pending, size, False
+            pending = []
+            length = 0
+        if len(rest):
+            pending.append(rest)
+            length += len(rest)
+    yield pending, length, True
+
+
+def _pdu(
+    buffers: list[bytes | memoryview], length: int, context_id: int, flags: int, *, last: bool
+) -> tuple[list[bytes | memoryview], int]:
+    pdv = length + 2
+    flags |= pdu.LAST_FRAGMENT if last else 0
+    header = _P_DATA.pack(pdu.P_DATA_TF, 0, pdv + 4, pdv, context_id, flags)
+    return [header, *buffers], length + len(header)
+
+
+def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The message control header and the fragment of each PDV."""
+    offset = 0
+    while offset < len(body):
+        if len(body) - offset < pdu.PDV_HEADER.size:
+            raise PeerBrokeProtocol("a PDV without a header")
+        length, _context, flags = pdu.PDV_HEADER.unpack_from(body, offset)
+        end = offset + 4 + length
+        if length < 2 or end > len(body):
+            raise PeerBrokeProtocol("a PDV beyond its PDU")
+        yield flags, body[offset + pdu.PDV_HEADER.size : end]
+        offset = end

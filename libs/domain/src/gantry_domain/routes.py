@@ -1,0 +1,122 @@
+"""Routes: which complete studies go to which destinations, decided from a few of their facts."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from types import MappingProxyType
+
+from gantry_domain.errors import ConfigurationError
+
+
+class Trigger(Enum):
+    """When a route takes a study."""
+
+    COMPLETE = "complete"
+    """Once it is complete and accepted; instances that come later are sent after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFacts:
+    """What a route's conditions can ask of a study."""
+
+    partition: str
+    ModalitiesInStudy: tuple[str, ...] = ()
+    SOPClassesInStudy: tuple[str, ...] = ()
+    StudyDescription: str | None = None
+    calling_aes: tuple[str, ...] = ()
+    """The AE titles that sent its instances."""
+    called_aes: tuple[str, ...] = ()
+    """The AE titles of ours that they were sent to."""
+
+
+def _values(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
+
+
+# What `when` may name: the key and the values of the study that it looks at.
+CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxyType(
+    {
+        "Modality": lambda facts: facts.ModalitiesInStudy,
+        "SOPClassUID": lambda facts: facts.SOPClassesInStudy,
+        "StudyDescription": lambda facts: _values(facts.StudyDescription),
+        "calling_ae": lambda facts: facts.calling_aes,
+        "called_ae": lambda facts: facts.called_aes,
+        "partition": lambda facts: (facts.partition,),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One rule: studies that meet every condition go to every destination.
+
+    A condition holds if one of the study's values matches one of the patterns, in which `*`
+    stands for any characters and `?` for one, as in a query (PS3.4 C.2.2.2.4); case does not
+    count. Without conditions every study is meant.
+    """
+
+    name: str
+    send_to: tuple[str, ...]
+    when: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    trigger: Trigger = Trigger.COMPLETE
+
+    def __post_init__(self) -> None:
+        for key, patterns in self.when.items():
+            if key not in CONDITIONS:
+                raise ConfigurationError(
+                    f"the route {self.name} asks for {key}; "
+                    f"a route can ask for {', '.join(CONDITIONS)}"
+                )
+            if not patterns:
+                raise ConfigurationError(
+                    f"the route {self.name} lists nothing under {key}, so it would match no study"
+                )
+        if not self.send_to:
+            raise ConfigurationError(f"the route {self.name} names no destination")
+
+    def matches(self, facts: StudyFacts) -> bool:
+        """Whether the study meets every condition."""
+        return all(
+            any(
+                _matches(pattern, value) for pattern in patterns for value in CONDITIONS[key](facts)
+            )
+            for key, patterns in self.when.items()
+        )
+
+
+@lru_cache(maxsize=1024)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    parts = (
+        ".*" if part == "*" else "." if part == "?" else re.escape(part)
+        for part in re.split(r"([*?])", pattern.casefold())
+    )
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    return _pattern(pattern).fullmatch(value.casefold()) is not None
+
+
+def destinations(
+    routes: Iterable[Route], facts: StudyFacts, *, trigger: Trigger = Trigger.COMPLETE
+) -> tuple[str, ...]:
+    """The AE titles that the study goes to, each once, in the order of the routes."""
+    found: dict[str, None] = {}
+    for route in routes:
+        if route.trigger is trigger and route.matches(facts):
+            found.update(dict.fromkeys(route.send_to))
+    return tuple(found)
+
+
+def check_destinations(routes: Iterable[Route], known: Iterable[str]) -> None:
+    """Raises `ConfigurationError` for a route to an AE title that nobody gave an address."""
+    known = frozenset(known)
+    for route in routes:
+        for ae_title in route.send_to:
+            if ae_title not in known:
+                raise ConfigurationError(
+                    f"the route {route.name} sends to {ae_title}, "
+                    "which is not a partner with an address"
+                )
