@@ -120,7 +120,7 @@ def sample_of(ds: Dataset, path: Path) -> Sample:
     """What a data set read from `path` says of itself; an absent UID is an empty text."""
     return Sample(
         path,
-        str(ds.get("SOPClassUID") or ""),
+        str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""),
         str(ds.get("SOPInstanceUID") or ""),
         str(ds.get("StudyInstanceUID") or ""),
         str(ds.get("SeriesInstanceUID") or ""),

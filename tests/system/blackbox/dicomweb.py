@@ -86,6 +86,13 @@ class Archive:
         return part
 
 
+def dataset_of(content: bytes) -> bytes:
+    """The data set in a PS3.10 file as Gantry writes it: preamble, meta with its length, data."""
+    assert content[128:132] == b"DICM"
+    assert content[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+    return content[144 + int.from_bytes(content[140:144], "little") :]
+
+
 def value(item: dict[str, Any], tag: str) -> Any:
     """The first value of an attribute in the DICOM JSON model."""
     return item[tag]["Value"][0]

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from blackbox.datasets import SECRET
 from blackbox.metrics import Metrics
 from blackbox.processes import Seen, descendants, processes_of
 from blackbox.waiting import until
@@ -151,6 +152,14 @@ class Gantry:
         until(lambda: not self.processes(), "no process is left", seconds=5)
         return code
 
+    def stop_cleanly(self) -> None:
+        """Stops it; nothing must have gone wrong by then, and nobody's name been written down."""
+        code = self.stop()
+        said = self.said()
+        assert code == 0, said[-2000:]
+        assert "Traceback" not in said, said[max(0, said.index("Traceback") - 500) :][:4000]
+        assert SECRET.casefold() not in said.casefold()
+
     def kill(self) -> None:
         """Ends every process of it at once, whatever state they are in."""
         for _ in range(20):
@@ -205,6 +214,10 @@ class Gantry:
         except httpx.TransportError:
             return 0, None
         return answer.status_code, answer.json()
+
+    def restarts(self, service: str) -> int:
+        """How often a service's processes were started again."""
+        return sum(process["restarts"] for process in self.readiness(service)[1]["processes"])
 
     def ready(self) -> bool:
         """Whether all services say so."""

@@ -1,5 +1,6 @@
 """Sends files as devices do: pynetdicom, which sends them as they are, and dcmtk's storescu."""
 
+import io
 import os
 import re
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from blackbox.datasets import Sample
@@ -181,26 +184,64 @@ _SENDING = re.compile(r"^I: Sending file: (.*)$")
 _RESPONSE = re.compile(r"^[IWE]: Received Store Response \((.*)\)$")
 
 
-def storescu(
-    port: int, files: Sequence[Path], *, calling_ae: str, options: Sequence[str] = ()
-) -> dict[Path, str]:
+# What storescu is told so that it proposes a compressed syntax; the others it proposes unasked.
+_PROPOSE = {
+    "1.2.840.10008.1.2.1.99": "-xd",
+    "1.2.840.10008.1.2.4.50": "-xy",
+    "1.2.840.10008.1.2.4.51": "-xx",
+    "1.2.840.10008.1.2.4.70": "-xs",
+    "1.2.840.10008.1.2.4.80": "-xt",
+    "1.2.840.10008.1.2.4.81": "-xu",
+    "1.2.840.10008.1.2.4.90": "-xv",
+    "1.2.840.10008.1.2.4.91": "-xw",
+    "1.2.840.10008.1.2.5": "-xr",
+}
+
+
+def storescu(port: int, samples: Sequence[Sample], *, calling_ae: str) -> dict[Path, str]:
     """The answer to each file that dcmtk sent, such as ``Success``; others are absent."""
-    command = ["storescu", "-v", "-nh", "-R", "-aet", calling_ae, "-aec", "GANTRY", *options]
-    ended = subprocess.run(
-        [*command, "127.0.0.1", str(port), *map(str, files)],
-        env=os.environ | {"TCP_NODELAY": "1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=150,
-        check=False,
-    )
+    groups: dict[str | None, list[str]] = {}
+    for sample in samples:
+        groups.setdefault(_PROPOSE.get(sample.TransferSyntaxUID), []).append(str(sample.path))
+    answers: dict[Path, str] = {}
+    for option, files in groups.items():
+        command = ["storescu", "-v", "-nh", "-R", "-aet", calling_ae, "-aec", "GANTRY"]
+        ended = subprocess.run(
+            [*command, *([option] if option else []), "127.0.0.1", str(port), *files],
+            env=os.environ | {"TCP_NODELAY": "1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=150,
+            check=False,
+        )
+        answers |= _read(ended.stdout + ended.stderr)
+    return answers
+
+
+def _read(output: str) -> dict[Path, str]:
     answers: dict[Path, str] = {}
     sending: Path | None = None
-    for line in (ended.stdout + ended.stderr).splitlines():
+    for line in output.splitlines():
         if found := _SENDING.match(line):
             sending = Path(found[1])
         elif (found := _RESPONSE.match(line)) and sending is not None:
             answers[sending] = found[1]
             sending = None
     return answers
+
+
+def begin_store(assoc: Association, sample: Sample, fraction: float) -> None:
+    """Sends the command and the first part of the data set of a C-STORE, and no more."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.Priority = 2
+    request.AffectedSOPClassUID = sample.SOPClassUID
+    request.AffectedSOPInstanceUID = sample.SOPInstanceUID
+    request.DataSet = io.BytesIO(sample.dataset_bytes)
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    (context,) = assoc.accepted_contexts
+    pdus = list(message.encode_msg(context.context_id, 16384))
+    for pdu in pdus[: max(2, int(len(pdus) * fraction))]:
+        assoc.dul.send_pdu(pdu)
