@@ -1,8 +1,94 @@
-"""The `gantry` command."""
+"""The `gantry` command: its subcommands, and the door where every failure becomes one line."""
+
+import sys
 
 import click
 
+from gantry_cli.echo import echo as send_echo
+from gantry_cli.echo import peer
+from gantry_cli.status import show_status
+from gantry_cli.testing import run_tests
+from gantry_cli.up import stores_running
+from gantry_cli.up import up as run_up
+from gantry_domain.errors import ConfigurationError
+from gantry_runtime.entry import run
+from gantry_runtime.settings import load_settings
+from gantry_stores.index import migrations
 
-@click.group()
-def main() -> None:
+_EPILOG = (
+    "GANTRY_CONFIG names the YAML configuration, GANTRY_DATA the folder of the embedded stores, "
+    "GANTRY_PORT_BASE (0, 100, ... 20000) is added to every port. "
+    "GANTRY_DATABASE_PASSWORD and GANTRY_BROKER_PASSWORD hold the secrets."
+)
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gantry-cli", message="gantry %(version)s")
+def commands() -> None:
     """Gantry, a mini-PACS of small services."""
+
+
+@commands.command()
+@click.option("--demo", is_flag=True, help="Send a few studies and show each one's way.")
+@click.option("--logs", is_flag=True, help="Show the services' logs here too.")
+def up(*, demo: bool, logs: bool) -> int:
+    """Run everything in the foreground until Ctrl-C or SIGTERM.
+
+    PostgreSQL, Redis and the object store are embedded unless the configuration names others.
+    The logs of the services are in the data folder's `logs`.
+    """
+    return run_up(load_settings(), demo=demo, echo_logs=logs)
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.option("--long", "long_ones", is_flag=True, help="Run the proofs that take minutes too.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
+def test(*, long_ones: bool, arguments: tuple[str, ...]) -> int:
+    """Run the checks and tests; with arguments only pytest with these."""
+    return run_tests(arguments, long=long_ones)
+
+
+@commands.command()
+def migrate() -> int:
+    """Bring the database to the schema of this version."""
+    settings = load_settings()
+    with stores_running(settings):
+        migrations.upgrade(settings.database_url)
+    click.echo("the database has the newest schema")
+    return 0
+
+
+@commands.command()
+@click.argument("ae", metavar="AE")
+def echo(*, ae: str) -> int:
+    """Send a C-ECHO to the partner AE of the configuration, or to AE@HOST:PORT."""
+    called = peer(load_settings(), ae)
+    took = send_echo(called)
+    click.echo(
+        f"{called.ae_title}@{called.host}:{called.port} answered Success in {took * 1000:.1f} ms"
+    )
+    return 0
+
+
+@commands.command()
+def status() -> int:
+    """Show the services, what waits, and what is stored."""
+    return show_status(load_settings())
+
+
+def main() -> None:
+    """The entry point; ends the process."""
+    sys.exit(run(_invoke))
+
+
+def _invoke() -> int:
+    try:
+        result = commands.main(prog_name="gantry", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        raise ConfigurationError(f"{error.format_message()} (see gantry --help)") from error
+    except click.Abort:
+        return 130
+    return result if isinstance(result, int) else 0

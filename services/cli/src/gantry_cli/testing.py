@@ -1,0 +1,56 @@
+"""`gantry test`: the checks and the tests, as the continuous integration runs them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gantry_domain.errors import ConfigurationError
+
+
+def run_tests(arguments: Sequence[str], *, long: bool) -> int:
+    """Run the linters, the type checker, the import contracts and pytest; 0 if all pass.
+
+    All parts run even where one fails, pytest last, so that its summary ends the output.
+
+    :raises ConfigurationError: this is not a clone of the repository with its development tools.
+    """
+    root = _repository()
+    binaries = Path(sys.executable).parent
+    if not (binaries / "pytest").exists():
+        raise ConfigurationError("the test tools are not installed: run ./gantry test")
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        # The tests make settings of their own.
+        if not key.lstrip("_").startswith("GANTRY_")
+    }
+    environ["PATH"] = f"{binaries}{os.pathsep}{environ.get('PATH', '')}"
+    steps: list[tuple[str, ...]] = [
+        ("ruff", "check", "--quiet"),
+        ("ruff", "format", "--check", "--quiet"),
+        ("mypy", "--no-error-summary"),
+        ("lint-imports", "--no-cache"),
+    ]
+    if arguments:
+        steps = []
+    selection = () if long else ("-m", "not long")
+    steps.append(("pytest", *selection, *arguments))
+    failed = []
+    for step in steps:
+        sys.stderr.write(f"gantry: {' '.join(step)}\n")
+        sys.stderr.flush()
+        command = [str(binaries / step[0]), *step[1:]]
+        if subprocess.run(command, cwd=root, env=environ, check=False).returncode:
+            failed.append(step[0])
+    if failed:
+        sys.stderr.write(f"gantry: failed: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+def _repository() -> Path:
+    for folder in Path(__file__).resolve().parents:
+        if (folder / "uv.lock").is_file() and (folder / "tests").is_dir():
+            return folder
+    raise ConfigurationError("the tests are not installed: run ./gantry test in a clone")
