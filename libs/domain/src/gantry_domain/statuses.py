@@ -22,6 +22,8 @@ DATA_SET_DOES_NOT_MATCH_SOP_CLASS = Status(
     0xA900, "Error: Data Set does not match SOP Class", "PS3.4 Table B.2-1"
 )
 CANNOT_UNDERSTAND = Status(0xC000, "Error: Cannot understand", "PS3.4 Table B.2-1")
+# Our own in the range "Cannot understand": A7xx would make senders try again for ever.
+OBJECT_TOO_LARGE = Status(0xC0F0, "Error: Object larger than configured", "PS3.4 Table B.2-1")
 UNABLE_TO_PROCESS = Status(0xC001, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
 
 # General, PS3.7 Annex C.
