@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from struct import Struct
 
 from gantry_domain.errors import UnreadableObject
-from gantry_domain.sources import Fetch, Inflated, Window
+from gantry_domain.sources import INFLATED_LIMIT, Fetch, Inflated, Window
 from gantry_domain.transfer_syntaxes import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -89,6 +89,11 @@ class Walk:
         self.broken: str | None = None
         self.end = start
         self._believe_the_first_element()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the end of the data set is known."""
+        return self._end != _UNBOUNDED
 
     def skip_sequence(self) -> None:
         """At a SEQUENCE_START with a length: go on at its end, without its items."""
@@ -338,7 +343,13 @@ def encoding_of(transfer_syntax: str) -> tuple[bool, bool]:
 
 
 def walk_dataset(
-    fetch: Fetch, *, size: int, dataset_offset: int, transfer_syntax: str, first: bytes = b""
+    fetch: Fetch,
+    *,
+    size: int,
+    dataset_offset: int,
+    transfer_syntax: str,
+    first: bytes = b"",
+    inflated_limit: int = INFLATED_LIMIT,
 ) -> Walk:
     """A walk over the data set of a stored object of `size` bytes.
 
@@ -347,7 +358,8 @@ def walk_dataset(
     """
     explicit, little = encoding_of(transfer_syntax)
     if transfer_syntax in DEFLATED:
-        window = Window(Inflated(fetch, dataset_offset=dataset_offset))
+        inflated = Inflated(fetch, dataset_offset=dataset_offset, limit=inflated_limit)
+        window = Window(inflated)
         return Walk(window, start=0, end=None, explicit=explicit, little=little)
     window = Window(fetch, first=first)
     return Walk(window, start=dataset_offset, end=size, explicit=explicit, little=little)
