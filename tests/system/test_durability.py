@@ -55,6 +55,7 @@ class Ward:
 
     def nothing_is_lost(self, *, seconds: float = 60) -> None:
         """Every acknowledged image is found, with its bytes; the store and the index agree."""
+        until(self.run.ready, "every service is ready again", seconds=seconds)
         until(self.index.settled, "each key has its row and its verdict", seconds=seconds)
         promised = {sample.SOPInstanceUID: sample for sample in self.acknowledged}
         found = self.archive.found(promised)
@@ -69,7 +70,6 @@ class Ward:
             )
         )
         assert kept == {uid: sample.sha256 for uid, sample in promised.items()}
-        until(self.run.ready, "every service is ready again")
 
     @contextmanager
     def held_index(self) -> Iterator[None]:

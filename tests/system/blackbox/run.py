@@ -59,7 +59,8 @@ def environment(names: Mapping[str, str]) -> dict[str, str]:
 class Gantry:
     """`gantry up` in a data folder and on ports of its own.
 
-    `objects` is where its object store keeps objects; its settings are the text `config`.
+    Its settings are the text `config`, in which FOLDER stands for a folder of its own; `objects` is
+    where its object store keeps objects.
     """
 
     def __init__(self, *, config: str = "", prefix: Sequence[str] = ()) -> None:
@@ -73,7 +74,7 @@ class Gantry:
         self.names = {"GANTRY_DATA": str(self.data), "GANTRY_PORT_BASE": str(self.base)}
         if config:
             file = self.folder / "gantry.yaml"
-            file.write_text(config, encoding="utf-8")
+            file.write_text(config.replace("FOLDER", str(self.folder)), encoding="utf-8")
             file.chmod(0o644)
             self.names["GANTRY_CONFIG"] = str(file)
         self.lines: list[str] = []
@@ -129,20 +130,31 @@ class Gantry:
             [*self.lines, *(file.read_text(errors="replace") for file in files if file.exists())]
         )
 
-    def run(
-        self, *arguments: str, names: Mapping[str, str] | None = None, seconds: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        """Another `gantry` command with the same settings, to its end."""
-        return subprocess.run(
+    def begin(
+        self, *arguments: str, names: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Another `gantry` command with the same settings."""
+        return subprocess.Popen(
             [*self.prefix, str(COMMAND), *arguments],
             env=environment(self.names | dict(names or {})),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            timeout=seconds,
-            check=False,
         )
+
+    def run(
+        self, *arguments: str, names: Mapping[str, str] | None = None, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """The same, to its end."""
+        with self.begin(*arguments, names=names) as command:
+            try:
+                out, err = command.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                command.kill()
+                raise
+        return subprocess.CompletedProcess(command.args, command.returncode, out, err)
 
     def stop(self, *, seconds: float = 60.0) -> int:
         """SIGTERM as an operator sends it; its exit status once no process of it is left."""
