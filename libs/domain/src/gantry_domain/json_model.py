@@ -100,10 +100,13 @@ class JsonModel:
         return {"vr": vr, "Value": values} if values else {"vr": vr}
 
     def _text(self, tag: int, vr: str, raw: bytes, charset: Charset) -> str:
-        text, finding = charset.decode(raw, name=vr == "PN")
-        if finding is not None:
-            self._report(finding, tag, "")
-        text = text.rstrip("\0 ")
+        if raw.isascii() and 0x1B not in raw:
+            text = raw.decode("ascii").rstrip("\0 ")  # nearly always
+        else:
+            decoded, finding = charset.decode(raw, name=vr == "PN")
+            if finding is not None:
+                self._report(finding, tag, "")
+            text = decoded.rstrip("\0 ")
         if "\0" in text:
             self._report(NUL_IN_TEXT, tag, "")
             text = text.replace("\0", "")

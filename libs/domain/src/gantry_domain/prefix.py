@@ -75,7 +75,8 @@ def identify(prefix: bytes, *, transfer_syntax: str, complete: bool) -> Identifi
             if kind == ELEMENT:
                 if depth:
                     continue
-                passed = max(passed, tag)
+                if tag > passed:  # noqa: PLR1730 - quicker than max, for each element
+                    passed = tag
                 if tag in _WANTED and tag not in found:
                     wanted = min(length, _LONGEST)
                     value = walk.window.read(offset, wanted)
