@@ -1,0 +1,67 @@
+"""Who may send, and where what they send belongs: decided on titles and addresses alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from gantry_dimse.observer import Peer
+from gantry_domain.statuses import (
+    CALLED_AE_NOT_RECOGNIZED,
+    CALLING_AE_NOT_RECOGNIZED,
+    Rejection,
+)
+
+OTHER = "other"
+MAIN_PARTITION = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A configured partner: its title, the networks it may call from (None: any), its partition."""
+
+    ae_title: str
+    hosts: tuple[IPv4Network | IPv6Network, ...] | None
+    partition: str
+
+
+class Partners:
+    """The configured partners, found by their title; case does not count, for devices differ."""
+
+    def __init__(
+        self, *, own_titles: Sequence[str], senders: Sequence[Sender], accept_unknown: bool
+    ) -> None:
+        self._own_titles = {title.casefold() for title in own_titles}
+        self._senders = {sender.ae_title.casefold(): sender for sender in senders}
+        self._accept_unknown = accept_unknown
+
+    def admit(self, peer: Peer) -> Rejection | None:
+        """None, or how an association is rejected (PS3.8 Table 9-21)."""
+        if peer.called_ae.casefold() not in self._own_titles:
+            return CALLED_AE_NOT_RECOGNIZED
+        sender = self._sender(peer)
+        if sender is None:
+            accepted = self._accept_unknown and peer.calling_ae != ""
+            return None if accepted else CALLING_AE_NOT_RECOGNIZED
+        if sender.hosts is not None and not _within(peer.host, sender.hosts):
+            return CALLING_AE_NOT_RECOGNIZED
+        return None
+
+    def label(self, calling_ae: str) -> str:
+        """The partner's title for a metric, `other` for a stranger's."""
+        sender = self._senders.get(calling_ae.casefold())
+        return OTHER if sender is None else sender.ae_title
+
+    def partition(self, calling_ae: str) -> str:
+        """The partition of what this partner sends."""
+        sender = self._senders.get(calling_ae.casefold())
+        return MAIN_PARTITION if sender is None else sender.partition
+
+    def _sender(self, peer: Peer) -> Sender | None:
+        return self._senders.get(peer.calling_ae.casefold())
+
+
+def _within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)

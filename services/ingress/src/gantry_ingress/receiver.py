@@ -1,0 +1,135 @@
+"""`python -m gantry_ingress.receiver FILE`: one process that serves the DIMSE front door.
+
+FILE is where the processes count their associations together. The process is ready while the
+object store's probe succeeds. It accepts associations when it is not, too: a short outage is waited
+out object by object, and a long one is answered with A700, which tells a sender more than a port
+that is closed.
+"""
+
+import sys
+from pathlib import Path
+
+from gantry_archive.staging import Stager
+from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.limits import ServerLimits
+from gantry_dimse.server import DimseServer
+from gantry_dimse.slots import AssociationSlots
+from gantry_domain.errors import TransientError
+from gantry_ingress import metrics
+from gantry_ingress.app import LISTENER, STOP_GRACE
+from gantry_ingress.partners import Partners, Sender
+from gantry_ingress.reception import StoreService
+from gantry_ingress.watch import Watch
+from gantry_runtime.entry import run
+from gantry_runtime.logs import get_logger
+from gantry_runtime.process import Process, attach
+from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.objects import DirectoryStore
+from gantry_stores.queue import ReceiptPublisher, make_celery
+
+log = get_logger(__name__)
+
+_PROBE_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+
+# Of `STOP_GRACE`: first the associations, then the receipts that they left.
+_DRAIN_SECONDS = STOP_GRACE - 12.0
+_FLUSH_SECONDS = 5.0
+
+
+def main() -> int:
+    """Serve until SIGTERM, then drain."""
+    process = attach("ingress")
+    settings = load_settings()
+    store = _open_store(settings.objects_folder, process)
+    if store is None:
+        return 0
+    publisher = ReceiptPublisher(
+        make_celery(settings.broker_url),
+        on_published=metrics.RECEIPTS_PUBLISHED.inc,
+        on_dropped=metrics.RECEIPTS_DROPPED.inc,
+        on_waiting=metrics.RECEIPTS_WAITING.set,
+        on_failure=lambda error: log.warning("broker_away", error=type(error).__name__),
+    )
+    slots = AssociationSlots(Path(sys.argv[1]), count=settings.ingress.max_associations)
+    server = _make_server(settings, process, store=store, publisher=publisher, slots=slots)
+    server.start()
+    log.info("receiver_started")
+    while not process.stopping.is_set():
+        process.stopping.wait(_probe(store, process))
+    drained = server.drain(_DRAIN_SECONDS)
+    server.close()
+    publisher.close(_FLUSH_SECONDS)
+    slots.close()
+    log.info("receiver_stopped", drained=drained)
+    return 0
+
+
+def _make_server(
+    settings: Settings,
+    process: Process,
+    *,
+    store: DirectoryStore,
+    publisher: ReceiptPublisher,
+    slots: AssociationSlots,
+) -> DimseServer:
+    limits = settings.ingress
+    partners = Partners(
+        own_titles=settings.ae_titles,
+        senders=[
+            Sender(partner.ae_title, partner.hosts, partner.partition)
+            for partner in settings.partners
+        ],
+        accept_unknown=settings.unknown_partners.store == "accept",
+    )
+    stager = Stager(
+        store=store,
+        publish=publisher.publish,
+        max_object_size=limits.max_object_size,
+        store_patience=limits.store_patience.total_seconds(),
+        stopping=process.stopping,
+    )
+    return DimseServer(
+        listener=process.sockets[LISTENER],
+        ae_title=settings.ae_titles[0],
+        limits=ServerLimits(
+            max_pdu=limits.max_pdu,
+            acse_timeout=limits.acse_timeout.total_seconds(),
+            dimse_timeout=limits.dimse_timeout.total_seconds(),
+            network_timeout=limits.network_timeout.total_seconds(),
+            # Those that are no association yet need room beside those that are.
+            max_connections=limits.max_associations + 64,
+        ),
+        supported=SupportedContexts(),
+        storage=StoreService(stager, partners=partners),
+        observer=Watch(partners),
+        slots=slots,
+        admit=partners.admit,
+        shares_listener=limits.processes > 1,
+    )
+
+
+def _open_store(folder: Path, process: Process) -> DirectoryStore | None:
+    """The object store, as soon as there is one; None when the process shall stop before."""
+    while not process.stopping.is_set():
+        try:
+            return DirectoryStore(folder)
+        except TransientError as error:
+            process.not_ready(str(error))
+            process.stopping.wait(_RETRY_SECONDS)
+    return None
+
+
+def _probe(store: DirectoryStore, process: Process) -> float:
+    """Tell whether the store works; return when to look again, in seconds."""
+    try:
+        store.probe()
+    except TransientError as error:
+        process.not_ready(str(error))
+        return _RETRY_SECONDS
+    process.ready()
+    return _PROBE_SECONDS
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
