@@ -17,8 +17,6 @@ from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-STALLED_AFTER = 30.0
-KILLED_AFTER = 60.0
 _LONGEST_LINE = 4096
 
 
@@ -32,6 +30,7 @@ class Child:
         command: Sequence[str],
         sockets: Mapping[str, socket.socket],
         stop_grace: float,
+        stalled_after: float,
         environ: Mapping[str, str],
         selector: selectors.BaseSelector,
     ) -> None:
@@ -41,6 +40,7 @@ class Child:
         self._command = tuple(command)
         self._sockets = sockets
         self._stop_grace = stop_grace
+        self._stalled_after = stalled_after
         self._environ = environ
         self._selector = selector
         self._backoff = Backoff()
@@ -66,13 +66,13 @@ class Child:
             return self._start_at
         if self._kill_at is not None:
             return self._kill_at
-        return self._heard + KILLED_AFTER
+        return self._heard + 2 * self._stalled_after
 
     def health(self) -> ProcessHealth:
         """How it fares."""
         state, reason = self._state, self._reason
         silent = time.monotonic() - self._heard
-        if self.running and silent > STALLED_AFTER:
+        if self.running and silent > self._stalled_after:
             state, reason = "stalled", f"no sign of life for {silent:.0f} s"
         return ProcessHealth(self.name, state, reason, self.restarts)
 
@@ -86,7 +86,7 @@ class Child:
             self.was_killed = True
             self.kill()
             self._kill_at = now + self._stop_grace
-        elif now - self._heard > KILLED_AFTER:
+        elif now - self._heard > 2 * self._stalled_after:
             log.error("process_stalled", name=self.name, silent=now - self._heard)
             self.kill()
             self._heard = now

@@ -48,6 +48,8 @@ class ProcessSpec:
     sockets: Mapping[str, socket.socket] = field(default_factory=dict)
     stop_grace: float = 30.0
     """Seconds from SIGTERM to SIGKILL."""
+    stalled_after: float = 30.0
+    """Seconds without a beat after which it is stalled; after twice that it is killed."""
 
 
 class Supervisor:
@@ -104,6 +106,7 @@ class Supervisor:
                     command=(sys.executable, "-m", spec.module, *spec.arguments),
                     sockets=spec.sockets,
                     stop_grace=spec.stop_grace,
+                    stalled_after=spec.stalled_after,
                     environ=environ,
                     selector=selector,
                 )

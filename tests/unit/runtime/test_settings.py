@@ -1,0 +1,211 @@
+"""Settings: what the file and the environment may say, and the one line that names a mistake."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gantry_domain.errors import ConfigurationError
+from gantry_runtime.settings import Settings, load_settings
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads settings from the text of a file and names of the environment."""
+
+    def from_text(text: str = "", **environ: str) -> Settings:
+        file = tmp_path / "gantry.yaml"
+        file.write_text(text, encoding="utf-8")
+        names = {"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path / "data"), **environ}
+        return load_settings(names)
+
+    return from_text
+
+
+def test_an_empty_environment_means_the_embedded_default(tmp_path: Path) -> None:
+    settings = load_settings({"GANTRY_DATA": str(tmp_path), "PATH": "/bin"})
+    assert settings.ae_titles == ("GANTRY",)
+    assert settings.listen.address == "127.0.0.1"
+    assert settings.objects_folder == tmp_path / "objects"
+    assert settings.ports.dimse == 11112
+    assert settings.ports.http == 8080
+    assert settings.unknown_partners.store == "accept"
+
+
+def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
+    settings = load(
+        """
+        ae_titles: [GANTRY, OLDGATEWAY]
+        timezone: Asia/Hong_Kong
+        database: postgresql://gantry@db.example:5433/pacs?sslmode=require
+        broker: redis://redis.example:6379/2
+        objects: store
+        listen: {address: 127.0.0.2}
+        partners:
+          - {ae_title: CT01, hosts: [10.1.2.0/24, "fd00::1"], charset: GB18030, partition: north,
+             duplicates: take_last}
+          - {ae_title: READING, address: "reading.example:11112", calling_ae: GANTRYOUT}
+        unknown_partners: refuse
+        worker: {processes: 3, batch: 50}
+        ingress: {processes: 4, max_associations: 7, acse_timeout: 500ms, dimse_timeout: 2m,
+                  network_timeout: 1h, max_pdu: 16384, max_object_size: 3GiB, store_patience: 5s}
+        sweep: {after: 10s, every: 2s, limit: 5}
+        """,
+        GANTRY_PORT_BASE="300",
+        GANTRY_DATABASE_PASSWORD="p@ss/word",
+        GANTRY_BROKER_PASSWORD="s:cret",
+    )
+    assert settings.ae_titles == ("GANTRY", "OLDGATEWAY")
+    assert settings.zone.key == "Asia/Hong_Kong"
+    assert (
+        settings.database_url
+        == "postgresql+psycopg://gantry:p%40ss%2Fword@db.example:5433/pacs?sslmode=require"
+    )
+    assert settings.broker_url == "redis://:s%3Acret@redis.example:6379/2"
+    assert settings.objects_folder == tmp_path / "store"
+    assert settings.partners[0].hosts == (ip_network("10.1.2.0/24"), ip_network("fd00::1"))
+    assert settings.partners[0].duplicates == "take_last"
+    assert settings.partners[1].partition == "main"
+    assert settings.partners[1].hosts is None
+    assert settings.unknown_partners.store == "refuse"
+    assert settings.ingress.acse_timeout == timedelta(milliseconds=500)
+    assert settings.ingress.max_object_size == 3 * 2**30
+    assert settings.sweep.every == timedelta(seconds=2)
+    assert settings.ports.ingress_metrics == 9401
+
+
+def test_the_broker_may_be_a_socket(load: Load) -> None:
+    settings = load("broker: redis+socket:///run/redis.sock", GANTRY_BROKER_PASSWORD="x")
+    assert settings.broker_url == "redis+socket://:x@/run/redis.sock"
+
+
+def test_settings_do_not_change(load: Load) -> None:
+    with pytest.raises(ValidationError):
+        load().port_base = 100
+
+
+def test_secrets_are_not_shown(load: Load) -> None:
+    settings = load("database: postgresql://u@h/d", GANTRY_DATABASE_PASSWORD="hush")
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ae_title: [X]", "ae_title: unknown key, did you mean ae_titles?"),
+        (
+            "partners: [{ae_title: CT01, adress: 'x:1'}]",
+            "partners[0].adress: unknown key, did you mean address?",
+        ),
+        ("sweep: {evry: 5s}", "sweep.evry: unknown key, did you mean every?"),
+        ("zzz: 1", "zzz: unknown key; known are ae_titles, auth,"),
+        ("data: /x", "data: unknown key"),
+        ("port_base: 100", "port_base: unknown key"),
+        ("database_password: x", "database_password: unknown key, did you mean database?"),
+        ("partners: [{hosts: [10.0.0.1]}]", "partners[0].ae_title: is required"),
+        ("ae_titles: [THISTITLEISTOOLONG]", "an AE title has 1 to 16 characters, this has 18"),
+        (r"ae_titles: ['A\B']", "no backslash"),
+        ("ae_titles: [' A']", "neither begins nor ends with a space"),
+        ("ae_titles: [NO]", "ae_titles[0]: must be text (in quotes"),
+        ("ae_titles: []", "ae_titles: must have at least 1 item"),
+        ("ae_titles: [A, A]", "listed twice"),
+        ("ae_titles: GANTRY", "ae_titles: must be a list"),
+        ("partners: [{ae_title: A}, {ae_title: A}]", "the partner A is listed twice"),
+        ("partners: [{ae_title: A, hosts: [10.0.0.1/24]}]", "has host bits set"),
+        ("partners: [{ae_title: A, hosts: []}]", "admits nobody"),
+        ("partners: [{ae_title: A, charset: UTF-8}]", "no defined term of Specific Character Set"),
+        ("partners: [{ae_title: A, partition: North}]", "small letters"),
+        ("partners: [{ae_title: A, address: host}]", "is not host:port"),
+        ("partners: [{ae_title: A, address: 'host:99999'}]", "is not host:port"),
+        ("partners: [{ae_title: A, duplicates: maybe}]", "must be 'keep_first' or 'take_last'"),
+        ("timezone: Mars/Olympus", "is no time zone"),
+        ("database: mysql://x/y", "database: write a URL such as postgresql://"),
+        ("database: postgresql://u:hush@h/d", "put it in GANTRY_DATABASE_PASSWORD"),
+        ("database: postgresql://h/d?password=hush", "put it in GANTRY_DATABASE_PASSWORD"),
+        ("broker: redis://:hush@h/0", "put it in GANTRY_BROKER_PASSWORD"),
+        ("broker: amqp://h", "broker: write a URL such as redis://"),
+        ("objects: s3://bucket", "objects: write the path of a folder"),
+        ("listen: {address: localhost}", "listen.address: 'localhost' is no IP address"),
+        ("listen: {address: 0.0.0.0}", "write `auth: none`"),
+        ("sweep: {after: 5}", "sweep.after: write a duration with its unit"),
+        ("sweep: {after: 0s}", "sweep.after: a duration is more than zero"),
+        ("ingress: {max_object_size: 3 GB!}", "ingress.max_object_size: write a size"),
+        ("ingress: {processes: 0}", "ingress.processes: must be greater than or equal to 1"),
+        ("ingress: {processes: '2'}", "ingress.processes: must be a valid integer"),
+        ("worker: 3", "worker: must be a mapping"),
+        ("unknown_partners: maybe", "unknown_partners.store: must be 'accept' or 'refuse'"),
+        ("- a\n- b", "must be a mapping of keys to values"),
+        ("a: [", "line 1:"),
+        ("broker: null\nbroker: null", "line 2: the key broker is written twice"),
+        ("\x00", "is no YAML text"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_file_and_the_key(
+    load: Load, tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'gantry.yaml'}: ")
+    assert expected in line
+    assert "\n" not in line
+    assert "hush" not in line
+
+
+def test_the_open_door_can_be_written_out(load: Load) -> None:
+    assert not load("listen: {address: 0.0.0.0}\nauth: none").listen.loopback
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_settings({"GANTRY_CONFIG": str(tmp_path / "nowhere.yaml")})
+
+
+@pytest.mark.parametrize("name", ["GANTRY_PORTBASE", "GANTRY_CONFG", "GANTRY_SERVICE_HOST"])
+def test_an_unknown_name_in_the_environment_is_refused(load: Load, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} in the environment means nothing"):
+        load(**{name: "1"})
+
+
+@pytest.mark.parametrize("base", ["50", "-100", "20100", "x", "1e3", "²00"])
+def test_a_port_base_is_a_small_multiple_of_100(load: Load, base: str) -> None:
+    with pytest.raises(ConfigurationError, match="GANTRY_PORT_BASE"):
+        load(GANTRY_PORT_BASE=base)
+
+
+def test_data_is_never_kept_in_the_source_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert load_settings({"HOME": "/home/x"}).data == Path("/home/x/.local/share/gantry")
+    settings = load_settings({"HOME": "/home/x", "XDG_DATA_HOME": "/somewhere"})
+    assert settings.data == Path("/somewhere/gantry")
+    with pytest.raises(ConfigurationError, match="name a folder in GANTRY_DATA"):
+        load_settings({"HOME": ""})
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert load_settings({}).data == Path("/var/lib/gantry")
+
+
+def test_the_embedded_urls_need_a_first_start(load: Load) -> None:
+    settings = load()
+    with pytest.raises(ConfigurationError, match="nothing was ever started in"):
+        _ = settings.database_url
+    secrets = settings.data / "secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "database").write_text("abc\n")
+    (secrets / "broker").write_text("def\n")
+    assert settings.database_url.startswith("postgresql+psycopg://gantry:abc@/gantry?host=")
+    assert settings.broker_url.startswith("redis+socket://:def@/")
+
+
+def test_a_long_data_folder_still_has_short_sockets(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    places = load_settings({"GANTRY_DATA": str(long)}).embedded
+    assert len(str(places.postgres_sockets / ".s.PGSQL.5432")) < 108
+    assert places.run == load_settings({"GANTRY_DATA": str(long)}).embedded.run
+    other = load_settings({"GANTRY_DATA": str(tmp_path / ("y" * 100))}).embedded
+    assert other.run != places.run
