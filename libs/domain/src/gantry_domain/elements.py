@@ -47,6 +47,8 @@ _UNBOUNDED = 1 << 62
 _SHORT = {vr.encode(): vr for vr in SHORT_VRS}
 _LONG = {vr.encode(): vr for vr in LONG_VRS}
 _FRAGMENT_VRS = BINARY_VRS - {"UN"}
+# So many items show that a value of unknown VR is a sequence.
+_ITEMS_TRIED = 64
 # The groups with which data sets begin, read in the wrong byte order.
 _SWAPPED_FIRST_GROUPS = frozenset((0x0400, 0x0800, 0x1000))
 
@@ -64,13 +66,13 @@ class Walk:
 
     `explicit`, `little`: the encoding as found, `mismatch` if it is not the declared one.
     After the iteration: `truncated` if the data set ends within an element, `broken` names a
-    place where it could not be followed, `end` is the offset where the walk ended. Every start
-    has its end, also where the data set is cut.
+    place where it could not be followed; `gaps` are the ranges (offset, end) of which nothing was
+    told for these reasons, the end None if it is not known. Every start has its end all the same.
     Raises `UnreadableObject`: `too_deeply_nested` (over 64 sequences), `too_many_elements`.
     """
 
     __slots__ = (
-        "_end", "_skip", "_start", "broken", "end", "explicit", "little", "mismatch", "truncated",
+        "_end", "_skip", "_start", "broken", "explicit", "gaps", "little", "mismatch", "truncated",
         "window",
     )  # fmt: skip
 
@@ -87,7 +89,7 @@ class Walk:
         self._skip = False
         self.truncated = False
         self.broken: str | None = None
-        self.end = start
+        self.gaps: list[tuple[int, int | None]] = []
         self._believe_the_first_element()
 
     @property
@@ -166,6 +168,7 @@ class Walk:
                     # Go on with what follows the sequence, as far as that is known.
                     close = True
                     if not delimited:
+                        self.gaps.append((position, end))
                         position = end
                 continue
 
@@ -222,6 +225,9 @@ class Walk:
                         vr = known
                     elif not length or self._item_at(offset, little):
                         vr, inner_explicit = known, False
+                if vr == "UN" and length != UNDEFINED and self._items_fill(offset, length, little):
+                    # A private sequence whose VR is lost with Implicit VR.
+                    vr, inner_explicit = "SQ", False
             if length == UNDEFINED and vr != "SQ":
                 if vr in _FRAGMENT_VRS:
                     yield (FRAGMENTS_START, tag, "OB", offset, UNDEFINED)
@@ -249,15 +255,18 @@ class Walk:
                 unpack_explicit, unpack_implicit = _EXPLICIT[little], _IMPLICIT[little]
                 position = offset
                 continue
-            position = offset + length
-            if position > self._end:
+            if offset + length > self._end:
                 self.truncated = True
                 if tag in pixel_data:
                     yield (ELEMENT, tag, vr, offset, length)
+                    position = self._end
                 break
+            position = offset + length
             yield (ELEMENT, tag, vr, offset, length)
 
-        self.end = position = min(position, self._end)
+        position = min(position, self._end)
+        if position < self._end and (self.truncated or self.broken is not None):
+            self.gaps.append((position, self._end if self.bounded else None))
         while stack:
             kind = ITEM_END if mode == ELEMENT else SEQUENCE_END
             yield (kind, owner, owner_vr, position, 0)
@@ -314,6 +323,23 @@ class Walk:
     def _item_at(self, offset: int, little: bool) -> bool:
         head = self.window.read(offset, 4)
         return len(head) == 4 and _TAG[little](head, 0) == (0xFFFE, 0xE000)
+
+    def _items_fill(self, offset: int, length: int, little: bool) -> bool:
+        """Whether a value is a chain of items from its first byte to its last."""
+        end = offset + length
+        if end > self._end or length < 8:
+            return False
+        for _ in range(_ITEMS_TRIED):
+            head = self.window.read(offset, 8)
+            if len(head) < 8 or _TAG[little](head, 0) != (0xFFFE, 0xE000):
+                return False
+            item_length = _ULONG[little](head, 4)[0]
+            if item_length == UNDEFINED:
+                return True
+            offset += 8 + item_length
+            if offset >= end:
+                return offset == end
+        return True
 
     def _end_of_container(self, end: int) -> int:
         if end > self._end:
