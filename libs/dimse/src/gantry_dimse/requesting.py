@@ -33,6 +33,7 @@ from gantry_dimse.wire import PDU, Wire, aborted, connect
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A.2.1
+_SHORTEST_ACCEPTANCE = 68  # its fixed fields, PS3.8 9.3.3
 _ACCEPTED = 0x00  # PS3.8 Table 9-18
 _OUR_MAXIMUM = 1 << 16  # a sender receives nothing but answers
 
@@ -130,6 +131,8 @@ def _encode_request(calling_ae: str, called_ae: str, proposed: list[Presentation
 def _accepted(connection: Wire, proposed: list[PresentationContext], answer: PDU) -> Requested:
     acceptance = A_ASSOCIATE_AC()
     try:
+        if len(answer.body) < _SHORTEST_ACCEPTANCE:
+            raise ValueError("it is too short")
         acceptance.decode(pdu.HEADER.pack(answer.type, len(answer.body)) + answer.body)
         primitive = acceptance.to_primitive()
         results = primitive.presentation_context_definition_results_list

@@ -314,7 +314,9 @@ def _fragment_size(peer_maximum: int) -> int:
 def _fragments(
     chunks: Iterable[bytes | memoryview], size: int
 ) -> Iterator[tuple[list[bytes | memoryview], int, bool]]:
-    """Cut and join the chunks to fragments of `size` bytes, the last one shorter or equal.
+    """Cut and join the chunks to fragments of `size` (even) bytes, the last one shorter or equal.
+
+    All have even lengths (PS3.8 Annex E.1): a data set of odd length gets a NUL at its end.
 
     :returns: buffers of one fragment, how many bytes they hold, whether it is the last.
     """
@@ -334,6 +336,11 @@ def _fragments(
         if len(rest):
             pending.append(rest)
             length += len(rest)
+    if length & 1:
+        # dcmtk aborts on a fragment of odd length. Deflated data sets are padded so (PS3.5 A.5);
+        # in others it is a byte behind the end of a data set that was broken before.
+        pending.append(b"\0")
+        length += 1
     yield pending, length, True
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
@@ -59,7 +59,7 @@ class Route:
 
     name: str
     send_to: tuple[str, ...]
-    when: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trigger: Trigger = Trigger.COMPLETE
 
     def __post_init__(self) -> None:
