@@ -1,5 +1,6 @@
 """`gantry echo`: one C-ECHO to a partner, and how long the answer took (PS3.4 annex A)."""
 
+import socket
 import time
 from dataclasses import dataclass
 
@@ -52,6 +53,15 @@ def peer(settings: Settings, target: str) -> Peer:
     raise ConfigurationError(f"no partner is called {target}{hint} (or write AE@host:port)")
 
 
+def _what_is_wrong(called: Peer) -> str:
+    """pynetdicom does not say why there was no association."""
+    try:
+        socket.create_connection((called.host, called.port), timeout=_TIMEOUT).close()
+    except OSError as error:
+        return f"could not be reached: {error.strerror or error}"
+    return "is reachable but aborted the association or did not answer"
+
+
 def echo(called: Peer) -> float:
     """The seconds from request to answer, without those of the association.
 
@@ -66,7 +76,7 @@ def echo(called: Peer) -> float:
         reason = assoc.acceptor.primitive.reason_str if assoc.acceptor.primitive else "no reason"
         raise EchoFailed(f"{place} rejected the association: {reason}")
     if not assoc.is_established:
-        raise EchoFailed(f"{place} could not be reached or aborted the association")
+        raise EchoFailed(f"{place} {_what_is_wrong(called)}")
     try:
         began = time.perf_counter()
         answer = assoc.send_c_echo()

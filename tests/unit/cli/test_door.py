@@ -1,0 +1,61 @@
+"""The command's door: a mistake is one line on stderr and exit status 2, never a stack trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def gantry(*arguments: str, **names: str) -> "subprocess.CompletedProcess[str]":
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")}
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("gantry")), *arguments],
+        env={**kept, **names},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names", "expected"),
+    [
+        (("frobnicate",), {}, "No such command 'frobnicate'"),
+        (("up", "--dmo"), {}, "No such option '--dmo'"),
+        (("echo",), {}, "Missing argument 'AE'"),
+        (("echo", "CT01"), {}, "no partner is called CT01; none is configured"),
+        (("status",), {"GANTRY_PORT_BASE": "7"}, "GANTRY_PORT_BASE is '7'"),
+        (("up",), {"GANTRY_PRT_BASE": "100"}, "did you mean GANTRY_PORT_BASE?"),
+        (("up",), {"GANTRY_CONFIG": "/nowhere/g.yaml"}, "/nowhere/g.yaml: cannot be read"),
+        (("up",), {"GANTRY_DATA": "/dev/null/x"}, "cannot be used for data"),
+        (("migrate",), {"GANTRY_CONFIG": "/proc/self/mem"}, "cannot be read"),
+        (("status",), {"GANTRY_PORT_BASE": "19900"}, "Gantry does not run here"),
+        (("echo", "X@127.0.0.1:1"), {}, "could not be reached"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path, arguments: tuple[str, ...], names: dict[str, str], expected: str
+) -> None:
+    done = gantry(*arguments, **{"GANTRY_DATA": str(tmp_path / "data"), **names})
+    assert done.returncode == 2
+    assert done.stderr.startswith("gantry: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_help_lists_the_commands() -> None:
+    done = gantry("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for command in ("up", "test", "migrate", "reindex", "echo", "status"):
+        assert f"\n  {command} " in done.stdout
+
+
+def test_nothing_to_do_shows_the_help() -> None:
+    done = gantry()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
