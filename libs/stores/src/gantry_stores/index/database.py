@@ -24,6 +24,7 @@ _CONTENDED = frozenset(
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
         "55P03",  # lock_not_available
+        "23503",  # foreign_key_violation: what the row refers to was removed meanwhile
     }
 )
 _TRANSIENT_CODES = _CONTENDED | {
@@ -31,6 +32,8 @@ _TRANSIENT_CODES = _CONTENDED | {
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
 }
+
+_VALUES = ("22", "23", "54")  # data exceptions, constraints, limits such as an index row's size
 
 
 class IndexUnavailable(TransientError):
@@ -53,6 +56,11 @@ class IndexRefused(PermanentError):
         super().__init__(f"the database refused a statement (SQLSTATE {sqlstate or 'none'}{name})")
         self.sqlstate = sqlstate
         self.constraint = constraint
+
+    @property
+    def values_refused(self) -> bool:
+        """Whether the values of the statement are the cause, not the statement or the server."""
+        return self.sqlstate is None or self.sqlstate.startswith(_VALUES)
 
 
 def make_engine(

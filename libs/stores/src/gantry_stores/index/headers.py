@@ -3,6 +3,7 @@
 Codec 1 is one Zstandard frame with its content size, over the JSON of orjson.
 """
 
+import threading
 from typing import Any
 
 import orjson
@@ -14,6 +15,8 @@ CODEC = 1
 LARGEST_HEADER = 64 * 2**20  # bytes of JSON; what is read back must not be able to fill memory
 _LEVEL = 3
 
+_of_thread = threading.local()
+
 
 class UnreadableHeader(PermanentError):
     """A stored header of an unknown codec, damaged, or larger than any that is written."""
@@ -21,7 +24,17 @@ class UnreadableHeader(PermanentError):
 
 def encode_header(attributes: dict[str, Any]) -> bytes:
     """The stored form of `attributes`, the DICOM JSON model of one object."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(orjson.dumps(attributes))
+    return compress_header(orjson.dumps(attributes))
+
+
+def compress_header(json: bytes) -> bytes:
+    """The stored form of a header's JSON text."""
+    # A compressor serves one thread at a time, and making one costs as much as using it.
+    compressor = getattr(_of_thread, "compressor", None)
+    if compressor is None:
+        compressor = _of_thread.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    data: bytes = compressor.compress(json)
+    return data
 
 
 def header_json(codec: int, data: bytes) -> bytes:

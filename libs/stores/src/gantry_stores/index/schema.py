@@ -6,7 +6,7 @@ Searchable columns and returned attributes follow `gantry_domain.attributes`:
                                                   object 1-n finding
 
 `pk` columns are surrogates; nothing outside the database knows them. Text in searchable columns
-is free of NUL and at most `TEXT_LIMIT` characters long, names are folded (`gantry_domain.names`).
+is as `gantry_domain.levels` makes it: free of NUL, bounded, names folded, dates and times padded.
 `attributes` holds each level's attributes in full (a study's those of its patient too), in the
 DICOM JSON model, from the object named in `source`: the lowest identifier among the level's
 primaries, so that the order of indexing makes no difference.
@@ -34,8 +34,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_domain.attributes import Level, Matching, attributes_at
-
-TEXT_LIMIT = 256
 
 metadata = MetaData(
     naming_convention={
@@ -182,7 +180,7 @@ instance = Table(
     Column("sop_class_uid", Text, nullable=False),
     Column("object_id", ForeignKey("object.id"), nullable=False, unique=True),
     # What `patient.identity` would be if this instance were the source of its study.
-    Column("patient_identity", Text, nullable=False),
+    Column("patient_identity", Text, nullable=False, server_default=""),
     *_searchable(Level.INSTANCE),
     Column("attributes", JSONB, nullable=False),
     UniqueConstraint("partition", "sop_instance_uid"),

@@ -252,7 +252,7 @@ def upgrade() -> None:
         sa.Column("sop_instance_uid", sa.Text, nullable=False),
         sa.Column("sop_class_uid", sa.Text, nullable=False),
         sa.Column("object_id", sa.Uuid(), nullable=False),
-        sa.Column("patient_identity", sa.Text, nullable=False),
+        sa.Column("patient_identity", sa.Text, server_default="", nullable=False),
         sa.Column("instance_number", sa.Text, nullable=True),
         sa.Column("content_date", sa.Text, nullable=True),
         sa.Column("content_time", sa.Text, nullable=True),
