@@ -32,6 +32,8 @@ from gantry_runtime.values import (
     PartitionName,
     Size,
     TimeZoneName,
+    WebAddress,
+    WebOrigin,
     expand_shorthand,
     parse_duration,
 )
@@ -149,6 +151,18 @@ class Sweep(_Section):
     """At most so many objects in one run."""
 
 
+class Http(_Section):
+    """The web door: DICOMweb."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    public_url: WebAddress | None = None
+    """The address by which clients reach us, without `/dicomweb`; None: what their requests say."""
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    """Callers whose `Forwarded` and `X-Forwarded-*` headers are believed."""
+    origins: Annotated[tuple[WebOrigin, ...], Field(strict=False)] = ()
+    """Web pages of other origins that may read answers; `*` is any."""
+
+
 def _without_secret(url: str, variable: str) -> None:
     parts = urlsplit(url)
     if parts.password or any(key.lower() == "password" for key, _ in parse_qsl(parts.query)):
@@ -182,6 +196,7 @@ class Configuration(_Section):
     worker: Worker = Worker()
     ingress: Ingress = Ingress()
     sweep: Sweep = Sweep()
+    http: Http = Http()
 
     @field_validator("ae_titles")
     @classmethod

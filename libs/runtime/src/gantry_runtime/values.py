@@ -127,6 +127,22 @@ def split_host_and_port(value: str) -> tuple[str, int]:
     return match[1] or match[2], int(match[3])
 
 
+def check_web_address(value: str) -> str:
+    """The start of a URL, up to and without a slash at its end."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9._~:\[\]-]+(?:/[A-Za-z0-9._~-]+)*", value):
+        raise ValueError(
+            f"{value!r} is not the start of a web address, such as https://pacs.example/gantry"
+        )
+    return value
+
+
+def check_web_origin(value: str) -> str:
+    """Scheme, host and port of a web page, or `*`."""
+    if value != "*" and not re.fullmatch(r"https?://[a-z0-9.\[\]:-]+", value):
+        raise ValueError(f"{value!r} is no origin of a web page, such as https://viewer.example")
+    return value
+
+
 def parse_network(value: object) -> IPv4Network | IPv6Network:
     """One address or a network such as ``10.1.2.0/24``."""
     if isinstance(value, IPv4Network | IPv6Network):
@@ -152,4 +168,6 @@ CharacterSet = Annotated[str, AfterValidator(check_charset)]
 TimeZoneName = Annotated[str, AfterValidator(check_timezone)]
 IPAddress = Annotated[str, AfterValidator(check_ip_address)]
 HostAndPort = Annotated[str, AfterValidator(check_host_and_port)]
+WebAddress = Annotated[str, AfterValidator(check_web_address)]
+WebOrigin = Annotated[str, AfterValidator(check_web_origin)]
 Network = Annotated[IPv4Network | IPv6Network, PlainValidator(parse_network)]

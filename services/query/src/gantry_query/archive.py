@@ -1,0 +1,43 @@
+"""What the handlers of requests work with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy.engine import Engine
+from starlette.requests import Request
+
+from gantry_query.addresses import DEFAULT_PARTITION, PublicAddress
+from gantry_query.failures import NotHere
+from gantry_query.renditions import Renditions
+from gantry_query.streams import Threads
+from gantry_stores.objects import ObjectStore
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """The index and the store of this process, and the threads in which they are asked.
+
+    Questions to the index and transfers have threads of their own: neither keeps the other waiting.
+    """
+
+    engine: Engine
+    store: ObjectStore
+    renditions: Renditions
+    address: PublicAddress
+    partitions: frozenset[str]
+    questions: Threads
+    transfers: Threads
+
+    def partition(self, request: Request) -> str:
+        """The partition that a request is about. Raises `NotHere`."""
+        partition = request.path_params.get("partition", DEFAULT_PARTITION)
+        if partition not in self.partitions:
+            raise NotHere("partition")
+        return str(partition)
+
+    async def ask(self, question: Callable[[], Result]) -> Result:
+        """The answer of the index."""
+        return await self.questions.run(question)

@@ -1,0 +1,138 @@
+"""`python -m gantry_query.http`: one process that serves DICOMweb on the inherited socket."""
+
+import contextlib
+import socket
+import sys
+import threading
+from datetime import timedelta
+
+import uvicorn
+from sqlalchemy.engine import Engine
+from starlette.types import ASGIApp
+
+from gantry_domain.errors import GantryError, TransientError
+from gantry_query.addresses import DEFAULT_PARTITION, PublicAddress
+from gantry_query.app import LISTENER
+from gantry_query.archive import Archive
+from gantry_query.decoding import Decoder
+from gantry_query.renditions import Renditions
+from gantry_query.streams import Threads
+from gantry_query.web import make_app
+from gantry_runtime.entry import run
+from gantry_runtime.logs import get_logger
+from gantry_runtime.process import Process, attach
+from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.index import migrations
+from gantry_stores.index.database import make_engine, ping
+from gantry_stores.objects import DirectoryStore, ObjectNotFound, ObjectStore
+
+log = get_logger(__name__)
+
+QUESTIONS = 8
+TRANSFERS = 16
+_SEARCH_LIMIT = timedelta(seconds=15)
+_CHECK_EVERY = 5.0
+_DRAIN_SECONDS = 25
+_ABSENT = "objects/none"
+
+
+def main() -> int:
+    """Serve until SIGTERM; answers that have begun are finished."""
+    process = attach("query")
+    settings = load_settings()
+    store = _open_store(settings, process)
+    if store is None:
+        return 0
+    engine = make_engine(
+        settings.database_url,
+        pool_size=QUESTIONS + TRANSFERS,
+        statement_timeout=_SEARCH_LIMIT,
+        application_name="gantry-query",
+    )
+    decoder = Decoder()
+    archive = Archive(
+        engine=engine,
+        store=store,
+        renditions=Renditions(store, decoder),
+        address=PublicAddress(settings.http.public_url, settings.http.trusted_proxies),
+        partitions=_partitions(settings),
+        questions=Threads(QUESTIONS),
+        transfers=Threads(TRANSFERS),
+    )
+    watch = threading.Thread(
+        target=_watch,
+        args=(process, engine, store, settings.database_url),
+        name="readiness",
+        daemon=True,
+    )
+    watch.start()
+    try:
+        serve(make_app(archive, origins=settings.http.origins), process.sockets[LISTENER])
+    finally:
+        process.stopping.set()
+        watch.join()
+        decoder.close()
+        engine.dispose()
+    return 0
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve the application until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        access_log=False,  # paths hold UIDs, and queries hold names
+        log_config=None,
+        proxy_headers=False,  # gantry_query.addresses decides whom to believe
+        server_header=False,
+        backlog=512,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _partitions(settings: Settings) -> frozenset[str]:
+    return frozenset({DEFAULT_PARTITION, *(partner.partition for partner in settings.partners)})
+
+
+def _open_store(settings: Settings, process: Process) -> ObjectStore | None:
+    """The object store, as soon as there is one; None when the process shall stop before."""
+    while not process.stopping.is_set():
+        try:
+            return DirectoryStore(settings.objects_folder)
+        except TransientError as error:
+            process.not_ready(str(error))
+            process.stopping.wait(_CHECK_EVERY)
+    return None
+
+
+def _watch(process: Process, engine: Engine, store: ObjectStore, database_url: str) -> None:
+    """Tells the supervisor whether the index and the store can be read."""
+    migrated = False
+    while not process.stopping.is_set():
+        try:
+            migrated = migrated or migrations.is_current(database_url)
+            ping(engine)
+            _look(store)
+        except GantryError as error:
+            process.not_ready(str(error))
+        else:
+            if migrated:
+                process.ready()
+            else:
+                process.not_ready("the database is not migrated: run `gantry migrate`")
+        process.stopping.wait(_CHECK_EVERY)
+
+
+def _look(store: ObjectStore) -> None:
+    """Raises `StoreUnavailable` where the store does not answer."""
+    with contextlib.suppress(ObjectNotFound):
+        store.stat(_ABSENT)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

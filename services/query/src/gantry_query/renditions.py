@@ -1,0 +1,65 @@
+"""An instance in the form in which it is served: as stored, re-encoded, or decoded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from gantry_domain.file_meta import encode_file_meta, parse_file_meta
+from gantry_domain.keys import object_key
+from gantry_domain.reencode import explicit_little_endian
+from gantry_domain.sources import WINDOW
+from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from gantry_query import metrics
+from gantry_query.decoding import Decoder
+from gantry_query.negotiation import Form
+from gantry_stores.index.search import StoredInstance
+from gantry_stores.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A DICOM file (PS3.10) as it is sent. `size` is None where it is only known at the end."""
+
+    TransferSyntaxUID: str
+    size: int | None
+    chunks: Iterator[bytes]
+
+
+class Renditions:
+    """Opens stored instances in the form wanted."""
+
+    def __init__(self, store: ObjectStore, decoder: Decoder) -> None:
+        self._store = store
+        self._decoder = decoder
+
+    def open(self, stored: StoredInstance, form: Form) -> Rendition | None:
+        """The rendition; None if it cannot be decoded. Raises `ObjectNotFound`, `StoreUnavailable`.
+
+        As stored it is the file byte for byte. Otherwise its file meta information names the new
+        transfer syntax.
+        """
+        key = object_key(stored.object_id)
+        match form:
+            case Form.AS_STORED:
+                chunks = self._store.chunks(key)
+                rendition = Rendition(stored.TransferSyntaxUID, stored.size, chunks)
+            case Form.REENCODED:
+                chunks = self._reencoded(stored, key)
+                rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, chunks)
+            case Form.DECODED:
+                decoded = self._decoder.decode(self._store.chunks(key), size=stored.size)
+                if decoded is None:
+                    return None
+                rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, decoded)
+        metrics.INSTANCES.labels(form.value).inc()
+        return rendition
+
+    def _reencoded(self, stored: StoredInstance, key: str) -> Iterator[bytes]:
+        parsed = parse_file_meta(self._store.read(key, 0, WINDOW))
+        yield encode_file_meta(replace(parsed.meta, TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN))
+        yield from explicit_little_endian(
+            partial(self._store.read, key),
+            size=stored.size,
+            dataset_offset=parsed.dataset_offset,
+            transfer_syntax=stored.TransferSyntaxUID,
+        )

@@ -1,0 +1,151 @@
+"""Retrieve transactions (WADO-RS, PS3.18 10.4): studies, series and instances."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gantry_domain.query import parse_uids
+from gantry_query.archive import Archive
+from gantry_query.failures import NotHere
+from gantry_query.multipart import Multipart
+from gantry_query.negotiation import (
+    DICOM,
+    MULTIPART,
+    Accepted,
+    Form,
+    NotAcceptable,
+    choose_instances,
+    form_of,
+)
+from gantry_query.renditions import Rendition
+from gantry_query.responses import Streamed, accept_of
+from gantry_query.streams import joined
+from gantry_stores.index.search import (
+    StoredInstance,
+    Subject,
+    instances_of,
+    transfer_syntaxes_of,
+)
+
+SUBJECTS = {
+    "study": "/studies/{StudyInstanceUID}",
+    "series": "/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}",
+    "instance": (
+        "/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances/{SOPInstanceUID}"
+    ),
+}
+
+
+def subject_of(request: Request) -> Subject:
+    """What the path of a request names. Raises `BadQuery` for what is no UID."""
+    uids = {
+        keyword: parse_uids(request.path_params[keyword], parameter=keyword)[0]
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        if keyword in request.path_params
+    }
+    return Subject(**uids)
+
+
+def kind_of(subject: Subject) -> str:
+    """What a subject is called."""
+    if subject.SOPInstanceUID is not None:
+        return "instance"
+    return "series" if subject.SeriesInstanceUID is not None else "study"
+
+
+def retrieve_router(archive: Archive) -> APIRouter:
+    """Instances as DICOM files, in several parts or one."""
+    router = APIRouter()
+    handle = _handler(archive)
+    for kind, path in SUBJECTS.items():
+        router.add_api_route(path, handle, name=f"retrieve {kind}")
+    return router
+
+
+def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        subject = subject_of(request)
+        partition = archive.partition(request)
+        one = subject.SOPInstanceUID is not None
+        accepted = choose_instances(accept_of(request), one=one)
+        held = await archive.ask(
+            lambda: transfer_syntaxes_of(archive.engine, subject, partition=partition)
+        )
+        if not held:
+            raise NotHere(kind_of(subject))
+        forms = _forms(held, accepted)
+        found = instances_of(archive.engine, subject, partition=partition)
+        if not accepted.multipart:
+            return await _single(archive, found, forms)
+        body = Multipart(DICOM)
+        parts = _parts(archive, found, forms, accepted, body, one=one)
+        chunks = await archive.transfers.begin(joined(parts))
+        return Streamed(chunks, media_type=body.media_type)
+
+    return handle
+
+
+def _forms(held: set[str], accepted: Accepted) -> Mapping[str, Form]:
+    """The form for each transfer syntax that is held. Raises `NotAcceptable`."""
+    forms = {uid: form_of(uid, accepted) for uid in held}
+    if None in forms.values():
+        raise NotAcceptable(_available(uid for uid, form in forms.items() if form is None))
+    return {uid: form for uid, form in forms.items() if form is not None}
+
+
+def _available(syntaxes: Iterator[str]) -> list[str]:
+    stored = [f'{MULTIPART}; type="{DICOM}"; transfer-syntax={uid}' for uid in sorted(syntaxes)]
+    return [*stored, f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*']
+
+
+def _parts(
+    archive: Archive,
+    found: Iterator[StoredInstance],
+    forms: Mapping[str, Form],
+    accepted: Accepted,
+    body: Multipart,
+    *,
+    one: bool,
+) -> Iterator[bytes]:
+    for stored in found:
+        # A syntax that came to the study since it was asked for its syntaxes goes as it is.
+        form = forms.get(stored.TransferSyntaxUID) or form_of(stored.TransferSyntaxUID, accepted)
+        rendition = archive.renditions.open(stored, form or Form.AS_STORED)
+        if rendition is None:
+            if one:
+                raise _undecodable(stored)
+            # Better as it is, and saying so, than a study without this instance.
+            rendition = archive.renditions.open(stored, Form.AS_STORED)
+            assert rendition is not None
+        yield from body.part(_content_type(rendition), rendition.chunks)
+    yield body.end()
+
+
+async def _single(
+    archive: Archive, found: Iterator[StoredInstance], forms: Mapping[str, Form]
+) -> Response:
+    def opened() -> Rendition:
+        stored = next(found, None)
+        if stored is None:
+            raise NotHere("instance")
+        form = forms.get(stored.TransferSyntaxUID, Form.AS_STORED)
+        rendition = archive.renditions.open(stored, form)
+        if rendition is None:
+            raise _undecodable(stored)
+        return rendition
+
+    rendition = await archive.transfers.run(opened)
+    chunks = await archive.transfers.begin(joined(rendition.chunks))
+    length = {"Content-Length": str(rendition.size)} if rendition.size is not None else None
+    return Streamed(chunks, media_type=_content_type(rendition), headers=length)
+
+
+def _undecodable(stored: StoredInstance) -> NotAcceptable:
+    available = _available(iter([stored.TransferSyntaxUID]))
+    return NotAcceptable(available, "this instance cannot be decompressed")
+
+
+def _content_type(rendition: Rendition) -> str:
+    return f"{DICOM};transfer-syntax={rendition.TransferSyntaxUID}"

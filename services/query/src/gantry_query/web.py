@@ -1,0 +1,31 @@
+"""The web application: DICOMweb at /dicomweb, and each partition's at /p/NAME/dicomweb."""
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from gantry_domain.errors import GantryError
+from gantry_query.archive import Archive
+from gantry_query.bulk_routes import bulk_router
+from gantry_query.door import Door, Origins
+from gantry_query.failures import answer
+from gantry_query.metadata_routes import metadata_router
+from gantry_query.retrieve_routes import retrieve_router
+from gantry_query.search_routes import search_router
+
+PREFIXES = ("/dicomweb", "/p/{partition}/dicomweb")
+
+
+def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
+    """The application over an archive; `origins` are the web pages that may read its answers."""
+    # Interactive pages would load scripts from elsewhere.
+    app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
+    routers = (search_router, metadata_router, bulk_router, retrieve_router)
+    for prefix in PREFIXES:
+        for router in routers:
+            app.include_router(router(archive), prefix=prefix)
+    app.add_exception_handler(GantryError, answer)
+    app.add_exception_handler(HTTPException, answer)
+    return Door(app, origins=Origins(origins))
