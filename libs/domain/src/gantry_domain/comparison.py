@@ -22,6 +22,7 @@ from gantry_domain.elements import (
     ITEM_START,
     SEQUENCE_END,
     SEQUENCE_START,
+    Event,
     Walk,
     walk_dataset,
 )
@@ -198,7 +199,9 @@ class _Digester:
         hasher: _Hash = hashlib.sha256()
         depth = 0
         pixels = False
-        for kind, tag, vr, offset, length in walk:
+        first_fragment = False
+        for event in walk:
+            kind, tag, _, offset, length = event
             if kind in (ELEMENT, SEQUENCE_START, FRAGMENTS_START):
                 if not depth:
                     if top_tag:
@@ -221,7 +224,7 @@ class _Digester:
             if kind == ELEMENT:
                 if not depth and tag in _PARENTS:
                     self._uids.setdefault(tag, self._uid(offset, length))
-                self._feed(hasher, tag, vr, offset, length, charset)
+                self._feed(hasher, event, charset)
             elif kind == SEQUENCE_START:
                 depth += 1
                 has_items.append(False)
@@ -237,12 +240,12 @@ class _Digester:
             elif kind == FRAGMENTS_START:
                 depth += 1
                 has_items.append(pixels and depth == 1)
-                first = True
+                first_fragment = True
             elif kind == FRAGMENT:
                 # The first is the basic offset table.
-                if not (pixels and depth == 1 and first):
+                if not (pixels and depth == 1 and first_fragment):
                     self._feed_bytes(hasher, "OB", offset, length, pad=False)
-                first = False
+                first_fragment = False
             elif kind == SEQUENCE_END:
                 depth -= 1
                 # A sequence without items is an empty value: its VR may be lost.
@@ -265,10 +268,9 @@ class _Digester:
         value = self._walk.window.read(offset, min(length, 256))
         return value.split(b"\\")[0].strip(b"\0 ").decode("latin-1")
 
-    def _feed(
-        self, hasher: _Hash, tag: int, vr: str, offset: int, length: int, charset: Charset
-    ) -> None:
+    def _feed(self, hasher: _Hash, event: Event, charset: Charset) -> None:
         """A value, told so that it is the same in all encodings."""
+        _, tag, vr, offset, length = event
         if not length:
             hasher.update(bytes(8))
         elif vr in _TEXT_VRS and vr_of(tag) != "UN" and length <= _DECODED_TEXT:

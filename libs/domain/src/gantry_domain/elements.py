@@ -93,9 +93,9 @@ class Walk:
         self._believe_the_first_element()
 
     @property
-    def bounded(self) -> bool:
-        """Whether the end of the data set is known."""
-        return self._end != _UNBOUNDED
+    def end(self) -> int | None:
+        """The offset where the data set ends; None if that is not known: it is deflated."""
+        return None if self._end == _UNBOUNDED else self._end
 
     def skip_sequence(self) -> None:
         """At a SEQUENCE_START with a length: go on at its end, without its items."""
@@ -266,7 +266,7 @@ class Walk:
 
         position = min(position, self._end)
         if position < self._end and (self.truncated or self.broken is not None):
-            self.gaps.append((position, self._end if self.bounded else None))
+            self.gaps.append((position, self.end))
         while stack:
             kind = ITEM_END if mode == ELEMENT else SEQUENCE_END
             yield (kind, owner, owner_vr, position, 0)

@@ -139,7 +139,7 @@ def read_header(fetch: Fetch, *, size: int, default_charset: str | None = None) 
         first=first,
         inflated_limit=_INFLATED_LIMIT,
     )
-    reader = _Reader(walk, size=size, default_charset=default_charset)
+    reader = _Reader(walk, default_charset=default_charset)
     reader.read()
     header = Header(
         meta=parsed.meta,
@@ -174,9 +174,8 @@ def _key_of(name: str) -> str:
 class _Reader:
     """One pass over the walk."""
 
-    def __init__(self, walk: Walk, *, size: int, default_charset: str | None) -> None:
+    def __init__(self, walk: Walk, *, default_charset: str | None) -> None:
         self._walk = walk
-        self._size = size
         self._default_charset = default_charset
         self.findings = Findings()
         self._model = JsonModel(self.findings.report)
@@ -325,7 +324,6 @@ class _Reader:
             self._walk,
             self.findings,
             self.attributes,
-            size=self._size,
             tag=tag,
             vr=vr,
             offset=offset,

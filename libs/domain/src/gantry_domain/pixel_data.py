@@ -39,7 +39,6 @@ def locate_pixel_data(
     findings: Findings,
     attributes: Mapping[str, Any],
     *,
-    size: int,
     tag: int,
     vr: str,
     offset: int,
@@ -47,16 +46,16 @@ def locate_pixel_data(
 ) -> PixelDataLocation:
     """The location, from the event with which the walk met the pixel data.
 
-    `attributes`: the JSON model of what precedes; `size`: of the object in bytes.
+    `attributes`: the JSON model of what precedes.
     """
     truncated = False
-    if walk.bounded and length == UNDEFINED:
+    if walk.end is not None and length == UNDEFINED:
         buffer = walk.window.buffer
-        whole = walk.window.base + len(buffer) >= size
+        whole = walk.window.base + len(buffer) >= walk.end
         start = max(offset - walk.window.base, 0)
         truncated = whole and buffer.find(_SEQUENCE_DELIMITATION, start) < 0
-    elif walk.bounded:
-        truncated = offset + length > size
+    elif walk.end is not None:
+        truncated = offset + length > walk.end
     if truncated:
         findings.report(PIXEL_DATA_TRUNCATED, tag)
     elif length != UNDEFINED:

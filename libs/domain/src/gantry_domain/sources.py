@@ -77,39 +77,43 @@ class Inflated:
     def __call__(self, offset: int, length: int) -> bytes:
         if offset < self._base:
             self._restart()
-        while not self._finished and self._base + len(self._buffer) < offset + length:
-            self._inflate(keep_from=offset)
+        have = self._base + len(self._buffer)
+        if have < offset + length and not self._finished:
+            pieces = [self._buffer]
+            while have < offset + length and not self._finished:
+                more = self._inflate(WINDOW)
+                if have + len(more) <= offset - WINDOW:
+                    pieces = []
+                    self._base = have
+                pieces.append(more)
+                have += len(more)
+                if have > self._limit:
+                    self.exceeded = self._finished = True
+            buffer = b"".join(pieces)
+            surplus = max(offset - WINDOW - self._base, 0)
+            self._buffer = buffer[surplus:]
+            self._base += min(surplus, len(buffer))
         start = offset - self._base
-        return self._buffer[start : start + length] if start >= 0 else b""
+        return self._buffer[start : start + length]
 
-    def _inflate(self, *, keep_from: int) -> None:
-        """Append up to a window of inflated bytes; forget what lies a window before `keep_from`."""
+    def _inflate(self, length: int) -> bytes:
+        """Up to `length` further bytes; none and `_finished` at the end."""
         compressed = self._inflater.unconsumed_tail
         if not compressed:
             compressed = self._fetch(self._source, WINDOW)
             self._source += len(compressed)
-        first = self._base == 0 and not self._buffer
+        more = b""
         try:
-            more = self._inflater.decompress(compressed, WINDOW)
+            more = self._inflater.decompress(compressed, length)
         except zlib.error:
-            more = b""
-            if first and self._source - self._dataset_offset == len(compressed):
-                # Some writers add the zlib header that PS3.5 A.5 leaves out.
+            # Some writers add the zlib header that PS3.5 A.5 leaves out.
+            self._finished = self._source - self._dataset_offset != len(compressed)
+            if not self._finished:
                 self._inflater = zlib.decompressobj()
                 try:
-                    more = self._inflater.decompress(compressed, WINDOW)
+                    more = self._inflater.decompress(compressed, length)
                 except zlib.error:
                     self._finished = True
-            else:
-                self._finished = True
         if self._inflater.eof or (not compressed and not more):
             self._finished = True
-        buffer = self._buffer + more
-        surplus = min(keep_from - WINDOW - self._base, len(buffer))
-        if surplus > 0:
-            buffer = buffer[surplus:]
-            self._base += surplus
-        self._buffer = buffer
-        if self._base + len(buffer) > self._limit:
-            self.exceeded = True
-            self._finished = True
+        return more
