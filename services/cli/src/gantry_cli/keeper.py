@@ -87,7 +87,9 @@ class Keeper:
     @contextlib.contextmanager
     def running(self) -> Iterator["Keeper"]:
         """Take the signals; at the end stop whatever runs, in the order of its start."""
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+            numbers.append(signal.SIGHUP)
         previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         old_wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         try:

@@ -50,7 +50,8 @@ class Service:
     def start(self, output: int) -> subprocess.Popen[bytes]:
         """Start the supervisor; what it and its children say goes to the descriptor `output`."""
         environ = {
-            **os.environ,
+            # Of a caller who is measured himself; ours are for children alone.
+            **{k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"},
             "GANTRY_DATA": str(self._settings.data),
             PARENT: str(os.getpid()),
             RUN_FOLDER: str(self._settings.embedded.run),

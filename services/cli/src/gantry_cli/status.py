@@ -102,7 +102,8 @@ def _database_rows(settings: Settings) -> Iterable[tuple[str, str]]:
             hours = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(open_hour.c.hour))
             ).one()
-            rows.append(("open hours", f"{hours[0]}, oldest {_moment(hours[1])}"))
+            oldest = f", the oldest began {_moment(hours[1])}" if hours[0] else ""
+            rows.append(("open hours", f"{hours[0]}{oldest}"))
             closed = connection.execute(sa.select(sa.func.count()).select_from(closed_hour))
             rows.append(("closed hours", str(closed.scalar_one())))
     except GantryError as error:

@@ -26,7 +26,8 @@ def sole_run(data: Path) -> Iterator[bool]:
     :raises ConfigurationError: another run has it, or it cannot be made or written.
     """
     try:
-        data.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Only root has engines of another account, which must pass through.
+        data.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         descriptor = os.open(data / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(
