@@ -14,8 +14,6 @@ from starlette.requests import Request
 
 from gantry_stores.index.search import Subject
 
-DEFAULT_PARTITION = "main"
-
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PAIR = re.compile(r'\s*([A-Za-z]+)\s*=\s*(?:"([^"\\]*)"|([^\s;,"]*))\s*')
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")

@@ -7,7 +7,8 @@ from typing import TypeVar
 from sqlalchemy.engine import Engine
 from starlette.requests import Request
 
-from gantry_query.addresses import DEFAULT_PARTITION, PublicAddress
+from gantry_domain.entries import DEFAULT_PARTITION
+from gantry_query.addresses import PublicAddress
 from gantry_query.failures import NotHere
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads

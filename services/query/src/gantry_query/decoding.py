@@ -120,6 +120,12 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders quote what they choke on
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                # Every thread of the numeric libraries reserves address space.
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
         )
         return self._process
 

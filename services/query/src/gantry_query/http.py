@@ -10,8 +10,9 @@ import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.errors import GantryError, TransientError
-from gantry_query.addresses import DEFAULT_PARTITION, PublicAddress
+from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder

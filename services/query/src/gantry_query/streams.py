@@ -47,7 +47,12 @@ class Threads:
 
         Raises what making the first chunk raises.
         """
-        first = await self.run(lambda: next(chunks, None))
+        try:
+            first = await self.run(lambda: next(chunks, None))
+        except BaseException:  # the caller's leaving too
+            with anyio.CancelScope(shield=True):
+                await self.run(getattr(chunks, "close", _nothing))
+            raise
         return self.stream(_again(first, chunks))
 
 
