@@ -10,6 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gantry_query import metrics
 from gantry_query.failures import answer, route_of
+from gantry_runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 METHODS = ("GET", "OPTIONS")
 _ALLOWED_HEADERS = "authorization, content-type, accept, range, if-none-match"
@@ -50,10 +53,11 @@ class Door:
             return
         started = time.perf_counter()
         status = sent = 0
+        finished = False
         headers = self._headers(Headers(scope=scope).get("origin", ""))
 
         async def observed(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, finished
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = MutableHeaders(raw=message["headers"])
@@ -63,6 +67,7 @@ class Door:
                 message["headers"] = own.raw
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
+                finished = not message.get("more_body", False)
             await send(message)
 
         metrics.ACTIVE.inc()
@@ -71,11 +76,12 @@ class Door:
                 await Response(status_code=204)(scope, receive, observed)
             else:
                 await self._app(scope, receive, observed)
-        except Exception as error:
-            response = answer(Request(scope), error)
-            if status:
-                raise  # the answer had begun: the server cuts the connection
-            await response(scope, receive, observed)
+        except Exception as error:  # noqa: BLE001 - the door: logged and answered
+            if not status:
+                await answer(Request(scope), error)(scope, receive, observed)
+            elif not finished:
+                # The server cuts a connection whose answer is not complete, so the client knows.
+                log.error("answer_broken", route=route_of(Request(scope)), exc_info=error)
         finally:
             metrics.ACTIVE.dec()
             route = route_of(Request(scope))

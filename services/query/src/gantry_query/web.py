@@ -26,6 +26,6 @@ def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
     for prefix in PREFIXES:
         for router in routers:
             app.include_router(router(archive), prefix=prefix)
-    app.add_exception_handler(GantryError, answer)
-    app.add_exception_handler(HTTPException, answer)
+    for error in (GantryError, HTTPException, Exception):
+        app.add_exception_handler(error, answer)
     return Door(app, origins=Origins(origins))
