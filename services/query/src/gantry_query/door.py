@@ -76,7 +76,7 @@ class Door:
                 await Response(status_code=204)(scope, receive, observed)
             else:
                 await self._app(scope, receive, observed)
-        except Exception as error:  # noqa: BLE001 - the door: logged and answered
+        except Exception as error:
             if not status:
                 await answer(Request(scope), error)(scope, receive, observed)
             elif not finished:
