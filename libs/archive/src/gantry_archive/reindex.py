@@ -1,0 +1,95 @@
+"""Builds the index anew from the object store alone, into an empty database.
+
+The same rows as indexing at reception gave, but for surrogates, revisions and moments. No
+deliveries follow from it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from gantry_archive.indexing import index_batch
+from gantry_archive.judging import judge_studies
+from gantry_archive.reading import ReadingRules
+from gantry_domain.duplicates import ObjectState
+from gantry_domain.errors import ConfigurationError
+from gantry_domain.keys import OBJECTS, NotAnObjectKey, parse_object_key
+from gantry_domain.receipts import Receipt
+from gantry_runtime.logs import get_logger
+from gantry_stores.index.database import transaction
+from gantry_stores.objects import ObjectStore
+
+log = get_logger(__name__)
+
+_BATCH = 200
+
+
+class IndexNotEmpty(ConfigurationError):
+    """Reindexing fills an empty database and touches no other."""
+
+    def __init__(self) -> None:
+        super().__init__("the database already holds an index; reindex fills an empty one only")
+
+
+@dataclass(slots=True)
+class Reindexed:
+    """What was read so far: objects by state, bytes, and keys that are not ours."""
+
+    states: Counter[ObjectState] = field(default_factory=Counter)
+    bytes: int = 0
+    strange: int = 0
+
+    @property
+    def objects(self) -> int:
+        """How many objects have their row."""
+        return self.states.total()
+
+
+def reindex(
+    store: ObjectStore,
+    engine: Engine,
+    *,
+    progress: Callable[[Reindexed], None] = lambda _done: None,
+    rules: ReadingRules | None = None,
+    readers: Executor | None = None,
+) -> Reindexed:
+    """Index every object of the store, in order of reception, and judge every study.
+
+    `progress` is called after each batch. Raises `IndexNotEmpty`, and the errors of both stores;
+    after one of these the database must be emptied before the next attempt.
+    """
+    with transaction(engine) as connection:
+        if connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM object)")):
+            raise IndexNotEmpty
+    done = Reindexed()
+    for batch in _batches(store, done):
+        result = index_batch(
+            batch, store=store, engine=engine, rules=rules or ReadingRules(), readers=readers
+        )
+        done.states.update(outcome.state for outcome in result.outcomes.values())
+        judge_studies(engine, result.study_pks)
+        progress(done)
+    judge_studies(engine)
+    return done
+
+
+def _batches(store: ObjectStore, done: Reindexed) -> Iterator[list[Receipt]]:
+    batch: list[Receipt] = []
+    for stat in store.list(OBJECTS):
+        try:
+            object_id = parse_object_key(stat.key)
+        except NotAnObjectKey:
+            done.strange += 1
+            log.warning("strange_key_in_store", key=stat.key)
+            continue
+        done.bytes += stat.size
+        batch.append(Receipt(object_id, stat.size))
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
