@@ -1,0 +1,353 @@
+"""The ingress as it runs: its processes, a real broker, a real folder, real senders."""
+
+import base64
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from gantry_dimse.proposals import NegotiatedContext, ProposedContext
+from gantry_dimse.send import StorageAssociation
+from gantry_domain.errors import GantryError
+from gantry_domain.receipts import decode_receipts
+from gantry_domain.sop_classes import VERIFICATION
+from gantry_stores.objects import DirectoryStore
+from gantry_testkit.door import data_set_bytes
+from gantry_testkit.redis_server import RedisServer
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        threading.Event().wait(0.05)
+
+
+def free_port_base() -> int:
+    """A port base of which both ports of the ingress are free."""
+    for base in range(3000, 20000, 100):
+        try:
+            for port in (11112, 9101):
+                socket.create_server(("127.0.0.1", port + base)).close()
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no free ports")
+
+
+class Ingress:
+    """`python -m gantry_ingress` in a folder of its own."""
+
+    def __init__(self, folder: Path, broker: RedisServer, extra: str = "") -> None:
+        self.folder, self.broker = folder, broker
+        self.objects = folder / "objects"
+        self.log = folder / "log"
+        base = free_port_base()
+        self.port, self.metrics_port = 11112 + base, 9101 + base
+        (folder / "gantry.yaml").write_text(
+            f"broker: {broker.url}\nobjects: objects\n"
+            "partners: [{ae_title: CT01}]\nunknown_partners: refuse\n" + extra
+        )
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")} | {
+            "GANTRY_CONFIG": str(folder / "gantry.yaml"),
+            "GANTRY_DATA": str(folder / "data"),
+            "GANTRY_PORT_BASE": str(base),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gantry_ingress"], env=self.environ, stderr=log
+            )
+        eventually(lambda: self.ready()[0] == 200, "ready")
+
+    def ready(self) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(self.url("readyz"), timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def url(self, page: str) -> str:
+        return f"http://127.0.0.1:{self.metrics_port}/{page}"
+
+    def metric(self, name: str) -> float:
+        with urllib.request.urlopen(self.url("metrics"), timeout=5) as answer:
+            page = answer.read().decode()
+        match = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+        return float(match[1]) if match else 0.0
+
+    def children(self) -> list[int]:
+        assert self.process is not None
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def stored(self) -> dict[str, bytes]:
+        """The SOP Instance UIDs in the store, each with its key's uuid."""
+        store = DirectoryStore(self.objects)
+        found = {}
+        for entry in store.list("objects/"):
+            ds = pydicom.dcmread(self.objects / entry.key, stop_before_pixels=True)
+            found[str(ds.SOPInstanceUID)] = Path(entry.key).stem
+        return found
+
+    def published(self) -> set[str]:
+        """The objects whose receipts the broker holds."""
+        client = self.broker.client()
+        bodies = [json.loads(raw)["body"] for raw in client.lrange("index", 0, -1)]
+        client.close()
+        messages = [json.loads(base64.b64decode(body))[0][0] for body in bodies]
+        return {str(r.object_id) for message in messages for r in decode_receipts(message)}
+
+
+@pytest.fixture
+def make_ingress(tmp_path: Path, redis_server: RedisServer) -> Iterator[Callable[..., Ingress]]:
+    made: list[Ingress] = []
+
+    def make(extra: str = "") -> Ingress:
+        made.append(Ingress(tmp_path, redis_server, extra))
+        return made[-1]
+
+    yield make
+    for ingress in made:
+        if ingress.process is not None and ingress.process.poll() is None:
+            ingress.process.kill()
+            ingress.process.wait()
+
+
+@pytest.fixture
+def ingress(make_ingress: Callable[..., Ingress]) -> Ingress:
+    made = make_ingress("ingress: {processes: 2}\n")
+    made.start()
+    return made
+
+
+DATA_SET = data_set_bytes(str(get_testdata_file("CT_small.dcm")))
+SOP_INSTANCE = b"1.3.6.1.4.1.5962.1.1.1.1.1.20040119072730.12322"
+CONTEXTS = [ProposedContext(CT, (EXPLICIT,)), ProposedContext(VERIFICATION, (EXPLICIT,))]
+
+
+def open_association(port: int, calling_ae: str = "CT01") -> StorageAssociation:
+    return StorageAssociation.open(
+        host="127.0.0.1", port=port, calling_ae=calling_ae, called_ae="GANTRY", contexts=CONTEXTS
+    )
+
+
+class Modality(threading.Thread):
+    """Sends new instances one after another until told to stop, on ever new associations."""
+
+    numbers = itertools.count(100)
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.number = next(self.numbers)
+        self.acknowledged: list[str] = []
+        self.refused: list[int] = []
+        self.lost = 0
+        self.stopping = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            with suppress(GantryError), open_association(self.port) as assoc:
+                context = assoc.accepts(CT, EXPLICIT)
+                assert context is not None
+                while not self.stopping.is_set():
+                    self.send(assoc, context)
+            self.stopping.wait(0.05)
+
+    def send(self, assoc: StorageAssociation, context: NegotiatedContext) -> None:
+        tried = len(self.acknowledged) + len(self.refused) + self.lost
+        SOPInstanceUID = SOP_INSTANCE.replace(
+            b"20040119072730", b"%03d%011d" % (self.number, tried)
+        )
+        self.lost += 1
+        answer = assoc.store(
+            SOPClassUID=CT,
+            SOPInstanceUID=SOPInstanceUID.decode(),
+            context=context,
+            chunks=[DATA_SET.replace(SOP_INSTANCE, SOPInstanceUID)],
+        )
+        self.lost -= 1
+        if answer.status == 0:
+            self.acknowledged.append(SOPInstanceUID.decode())
+        else:
+            self.refused.append(answer.status)
+
+    def finish(self) -> None:
+        self.stopping.set()
+        self.join(60)
+
+
+def echo(port: int, calling_ae: str = "CT01") -> int | str:
+    """The status of a C-ECHO, or why there is no association."""
+    try:
+        with open_association(port, calling_ae) as assoc:
+            return assoc.echo()
+    except GantryError as error:
+        return str(error)
+
+
+def test_what_is_acknowledged_is_stored_published_and_counted(ingress: Ingress) -> None:
+    files = [str(get_testdata_file(name)) for name in ("CT_small.dcm", "MR_small.dcm")]
+    command = ["storescu", "-aet", "CT01", "-aec", "GANTRY", "127.0.0.1", str(ingress.port)]
+    done = subprocess.run(
+        [*command, *files], capture_output=True, timeout=60, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    stored = ingress.stored()
+    assert set(stored) == {str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
+    eventually(lambda: ingress.published() == set(stored.values()), "both receipts")
+    assert ingress.metric('gantry_ingress_instances_total{partner="CT01",status="0000"}') == 2
+    assert ingress.metric('gantry_ingress_bytes_total{partner="CT01",status="0000"}') > 40_000
+    assert ingress.metric('gantry_ingress_associations_opened_total{partner="CT01"}') == 1
+    eventually(lambda: ingress.metric("gantry_ingress_associations_active") == 0, "released")
+    eventually(
+        lambda: ingress.metric("gantry_ingress_receipts_published_total") == 2, "counted receipts"
+    )
+    assert ingress.stop() == 0
+    assert "CompressedSamples" not in ingress.log.read_text()  # the patient of the samples
+
+
+def test_strangers_are_rejected(ingress: Ingress) -> None:
+    assert echo(ingress.port) == 0
+    assert "calling AE title" in str(echo(ingress.port, "STRANGER"))
+    name = 'gantry_ingress_associations_rejected_total{partner="other",reason="calling_ae"}'
+    assert ingress.metric(name) == 1
+
+
+def test_the_limit_holds_over_all_processes(make_ingress: Callable[..., Ingress]) -> None:
+    ingress = make_ingress("ingress: {processes: 2, max_associations: 3}\n")
+    ingress.start()
+    held = [open_association(ingress.port) for _ in range(3)]
+    assert "local limit" in str(echo(ingress.port))
+    # A killed process gives its slots back, whoever was in them.
+    for pid in ingress.children():
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: echo(ingress.port) == 0, "the slots of the dead are free")
+    for assoc in held:
+        assoc.abort()
+
+
+def test_a_process_killed_under_load_loses_nothing_acknowledged(ingress: Ingress) -> None:
+    modalities = [Modality(ingress.port) for _ in range(4)]
+    eventually(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
+    for _ in range(3):
+        before = [len(m.acknowledged) for m in modalities]
+        os.kill(ingress.children()[0], signal.SIGKILL)
+        eventually(
+            lambda before=before: all(
+                len(m.acknowledged) > count + 5 for m, count in zip(modalities, before, strict=True)
+            ),
+            "all go on",
+        )
+    for modality in modalities:
+        modality.finish()
+    acknowledged = {uid for modality in modalities for uid in modality.acknowledged}
+    assert acknowledged <= set(ingress.stored())
+    assert not [status for modality in modalities for status in modality.refused]
+    eventually(lambda: len(ingress.children()) == 2, "both processes are back")
+
+
+def test_sigterm_under_load_ends_cleanly(ingress: Ingress) -> None:
+    modalities = [Modality(ingress.port) for _ in range(4)]
+    eventually(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
+    assert ingress.process is not None
+    ingress.process.send_signal(signal.SIGTERM)
+    # The devices end their jobs; nobody has to be cut off.
+    threading.Event().wait(0.5)
+    for modality in modalities:
+        modality.finish()
+    assert ingress.process.wait(60) == 0
+    acknowledged = {uid for modality in modalities for uid in modality.acknowledged}
+    stored = ingress.stored()
+    assert acknowledged <= set(stored)
+    # What was staged was published before the end: drained, nothing is left to the sweep.
+    assert ingress.published() == set(stored.values())
+    assert list((ingress.objects / ".tmp").iterdir()) == []
+
+
+def test_a_store_that_goes_away_for_a_while(make_ingress: Callable[..., Ingress]) -> None:
+    ingress = make_ingress("ingress: {processes: 1, store_patience: 20s}\n")
+    ingress.start()
+    modality = Modality(ingress.port)
+    eventually(lambda: len(modality.acknowledged) > 5, "images come in")
+    away = ingress.objects.with_name("away")
+    ingress.objects.rename(away)
+    eventually(lambda: ingress.ready()[0] == 503, "not ready")
+    assert "cannot be used" in ingress.ready()[1]
+    assert str(ingress.objects) not in ingress.ready()[1]
+    away.rename(ingress.objects)
+    before = len(modality.acknowledged)
+    eventually(lambda: len(modality.acknowledged) > before + 5, "images come in again")
+    eventually(lambda: ingress.ready()[0] == 200, "ready again")
+    modality.finish()
+    # It was waited out: no device noticed.
+    assert not modality.refused
+    assert set(modality.acknowledged) == set(ingress.stored())
+
+
+def test_a_broker_that_is_away_refuses_no_image(
+    ingress: Ingress, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    modality = Modality(ingress.port)
+    eventually(lambda: len(modality.acknowledged) > 20, "images come in")
+    eventually(lambda: ingress.metric("gantry_ingress_receipts_waiting") > 20, "receipts wait")
+    redis_server.start()
+    modality.finish()
+    stored = ingress.stored()
+    assert set(modality.acknowledged) <= set(stored)
+    eventually(lambda: ingress.published() == set(stored.values()), "all receipts")
+    assert ingress.metric("gantry_ingress_receipts_dropped_total") == 0
+
+
+def test_a_port_in_use_is_one_line(ingress: Ingress) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "gantry_ingress"],
+        env=ingress.environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 2
+    lines = second.stderr.decode().splitlines()
+    assert len(lines) == 1
+    assert str(ingress.port) in lines[0]
+    assert "GANTRY_PORT_BASE" in lines[0]
+
+
+def test_a_supervisor_killed_takes_its_processes_along(ingress: Ingress) -> None:
+    children = ingress.children()
+    assert len(children) == 2
+    assert ingress.process is not None
+    ingress.process.kill()
+    ingress.process.wait()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "all gone")
