@@ -1,0 +1,179 @@
+"""DICOMweb over real HTTP: an archive of real objects, indexed and judged, behind uvicorn."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pydicom
+import pytest
+import uvicorn
+from sqlalchemy.engine import Engine
+from starlette.types import ASGIApp
+
+from gantry_archive.indexing import index_batch
+from gantry_archive.judging import judge_studies
+from gantry_archive.reading import ReadingRules
+from gantry_domain.errors import UnreadableObject
+from gantry_domain.file_meta import FileMeta, encode_file_meta, parse_file_meta
+from gantry_domain.header import read_header
+from gantry_domain.keys import new_object_id, object_key
+from gantry_domain.receipts import Receipt
+from gantry_query.addresses import PublicAddress
+from gantry_query.archive import Archive
+from gantry_query.decoding import Decoder
+from gantry_query.renditions import Renditions
+from gantry_query.streams import Threads
+from gantry_query.web import make_app
+from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """A file as it lies in the store."""
+
+    key: str
+    content: bytes
+    dataset_offset: int
+    meta: FileMeta
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+
+    @property
+    def path(self) -> str:
+        """Its resource below the base."""
+        return (
+            f"/studies/{self.StudyInstanceUID}/series/{self.SeriesInstanceUID}"
+            f"/instances/{self.SOPInstanceUID}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WebArchive:
+    """An archive and where it is served."""
+
+    base: str
+    client: httpx.Client
+    engine: Engine
+    store: DirectoryStore
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        """One GET; header names with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        # httpx would add one of its own.
+        request = self.client.build_request("GET", f"{self.base}{path}", headers=named)
+        if "Accept" not in named:
+            del request.headers["Accept"]
+        return self.client.send(request)
+
+    def put(self, *files: bytes, partition: str = "") -> list[ArchivedFile]:
+        """Stores, indexes and judges DICOM files; what cannot be read or is there is left out."""
+        receipts, put = [], {}
+        for content in files:
+            try:
+                parsed = parse_file_meta(content)
+                meta = FileMeta(
+                    MediaStorageSOPClassUID=parsed.meta.MediaStorageSOPClassUID,
+                    MediaStorageSOPInstanceUID=parsed.meta.MediaStorageSOPInstanceUID,
+                    TransferSyntaxUID=parsed.meta.TransferSyntaxUID,
+                    calling_ae="TEST",
+                    receiving_ae="GANTRY",
+                    partition=partition,
+                )
+                head = encode_file_meta(meta)
+                whole = head + content[parsed.dataset_offset :]
+                header = read_header(_fetch(whole), size=len(whole))
+            except UnreadableObject:
+                continue
+            uid = header.text("SOPInstanceUID")
+            if uid in put:
+                continue
+            object_id = new_object_id()
+            writer = self.store.create(object_key(object_id))
+            writer.write([whole])
+            writer.commit()
+            receipts.append(Receipt(object_id, len(whole), None))
+            put[uid] = ArchivedFile(
+                key=object_key(object_id),
+                content=whole,
+                dataset_offset=len(head),
+                meta=meta,
+                StudyInstanceUID=str(header.text("StudyInstanceUID")),
+                SeriesInstanceUID=str(header.text("SeriesInstanceUID")),
+                SOPInstanceUID=str(uid),
+            )
+        index_batch(receipts, store=self.store, engine=self.engine, rules=ReadingRules())
+        judge_studies(self.engine)
+        return list(put.values())
+
+
+def _fetch(whole: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, length: whole[offset : offset + length]
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
+    """Serves an application on a free port of loopback; gives the server's address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            app, http="httptools", loop="uvloop", lifespan="off", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def _served(engine: Engine, store: DirectoryStore) -> Iterator[str]:
+    decoder = Decoder()
+    archive = Archive(
+        engine=engine,
+        store=store,
+        renditions=Renditions(store, decoder),
+        address=PublicAddress(None, ()),
+        partitions=frozenset({"main", "north"}),
+        questions=Threads(8),
+        transfers=Threads(16),
+    )
+    with serving(make_app(archive, origins=["https://viewer.example"])) as address:
+        yield f"{address}/dicomweb"
+    decoder.close()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Engine, DirectoryStore], AbstractContextManager[str]]:
+    """Serves an index and a store; gives the base of DICOMweb."""
+    return _served
+
+
+@pytest.fixture(scope="module")
+def web(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebArchive]:
+    """An empty archive, shared by the tests of one file."""
+    engine = make_engine(module_postgres_url, pool_size=24)
+    store = DirectoryStore(tmp_path_factory.mktemp("objects"))
+    with _served(engine, store) as base, httpx.Client(timeout=60) as client:
+        yield WebArchive(base, client, engine, store)
+    engine.dispose()
+
+
+def _wheel_files() -> list[Path]:
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    return sorted(path for path in folder.glob("*.dcm") if path.stat().st_size < 2**21)
+
+
+@pytest.fixture(scope="session")
+def sample_files() -> list[bytes]:
+    """The sample set beside the project where it is there, else the files of the pydicom wheel."""
+    beside = Path(__file__).parents[3] / "shared" / "data" / "dicom"
+    paths = sorted(p for p in beside.rglob("*") if p.is_file()) if beside.is_dir() else []
+    return [path.read_bytes() for path in paths or _wheel_files()]

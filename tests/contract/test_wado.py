@@ -1,0 +1,407 @@
+"""WADO-RS over HTTP: the bytes as stored, the forms that the web allows, metadata, bulk data."""
+
+import io
+import json
+import secrets
+import socket
+import struct
+import threading
+from email.message import Message
+from email.parser import HeaderParser
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client.api import DICOMwebClient
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES, PixelEncoding
+from gantry_query import metrics
+from gantry_runtime.metrics import sample
+
+ANY = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+def new_uid() -> str:
+    """Short enough for others to be made of it (PS3.5 9.1)."""
+    return f"2.25.{secrets.randbits(100)}"
+
+
+STUDY = new_uid()
+PIXELS = np.arange(64 * 48, dtype="<u2").reshape(64, 48)
+
+
+def make_file(syntax: str = ExplicitVRLittleEndian, *, pixels: bool = True, **attributes) -> bytes:
+    """A small CT image; compressed syntaxes other than RLE hold one fragment of noise."""
+    ds = pydicom.Dataset()
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    ds.SOPInstanceUID = new_uid()
+    ds.StudyInstanceUID = STUDY
+    ds.SeriesInstanceUID = f"{STUDY}.1"
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.PatientName = "CHAN^TAI MAN=陳^大文"
+    ds.PatientID = "P1"
+    ds.Modality = "CT"
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    if pixels:
+        ds.Rows, ds.Columns = PIXELS.shape
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+        ds.PixelData = PIXELS.tobytes()
+        ds["PixelData"].VR = "OW"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == RLELossless:
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.compress(RLELossless, generate_instance_uid=False)
+    elif pixels and TRANSFER_SYNTAXES[syntax].encapsulated:
+        ds.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 noise \xff\xd9"])
+        ds["PixelData"].VR = "OB"
+    elif syntax == ExplicitVRBigEndian and pixels:
+        ds.PixelData = PIXELS.byteswap().tobytes()
+    out = io.BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def parts_of(answer: httpx.Response) -> list[tuple[str, bytes]]:
+    """The parts of a multipart answer, read as strictly as cornerstone does."""
+    head: Message = HeaderParser().parsestr(f"Content-Type: {answer.headers['content-type']}\n\n")
+    assert head.get_content_type() == "multipart/related"
+    boundary = f"--{head.get_param('boundary')}".encode()
+    before, *pieces, end = answer.content.split(boundary)
+    assert (before, end) == (b"", b"--\r\n")
+    parts = []
+    for piece in pieces:
+        assert piece.startswith(b"\r\nContent-Type: ")
+        assert piece.endswith(b"\r\n")
+        header, data = piece[2:-2].split(b"\r\n\r\n", 1)
+        parts.append((header.decode().removeprefix("Content-Type: "), data))
+    return parts
+
+
+def read(data: bytes) -> pydicom.FileDataset:
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def native(web):
+    (found,) = web.put(make_file(InstanceNumber=1))
+    return found
+
+
+def test_an_instance_is_what_was_stored(web, native):
+    answer = web.get(native.path, Accept=ANY)
+    assert answer.status_code == 200
+    assert 'type="application/dicom"' in answer.headers["content-type"]
+    ((content_type, data),) = parts_of(answer)
+    assert content_type == "application/dicom;transfer-syntax=1.2.840.10008.1.2.1"
+    assert data == native.content == web.store.read(native.key)
+
+
+def test_one_part(web, native):
+    answer = web.get(native.path, Accept="application/dicom")
+    assert answer.headers["content-type"].startswith("application/dicom;")
+    assert int(answer.headers["content-length"]) == len(native.content)
+    assert answer.content == native.content
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize("accept", [None, ANY, "application/dicom"])
+def test_what_the_web_forbids_is_reencoded(web, syntax, accept):
+    (found,) = web.put(make_file(syntax))
+    answer = web.get(found.path, **({"Accept": accept} if accept else {}))
+    if accept == "application/dicom":
+        data = answer.content
+        content_type = answer.headers["content-type"]
+    else:
+        ((content_type, data),) = parts_of(answer)
+    if syntax == DeflatedExplicitVRLittleEndian and accept == ANY:
+        assert data == found.content
+        return
+    assert content_type.endswith(ExplicitVRLittleEndian)
+    ds, source = read(data), read(found.content)
+    assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert ds.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+    assert np.array_equal(ds.pixel_array, PIXELS)
+    assert ds.PatientName == source.PatientName
+    assert {e.tag for e in ds} == {e.tag for e in source}
+
+
+def test_compressed_is_decoded_only_where_it_must_be(web):
+    (found,) = web.put(make_file(RLELossless))
+    ((content_type, data),) = parts_of(web.get(found.path, Accept=ANY))
+    assert content_type.endswith(RLELossless)
+    assert data == found.content
+    ((content_type, data),) = parts_of(web.get(found.path))
+    assert content_type.endswith(ExplicitVRLittleEndian)
+    ds = read(data)
+    assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert np.array_equal(ds.pixel_array, PIXELS)
+
+
+def test_what_cannot_be_decoded_is_406_by_name_and_any_is_as_stored(web):
+    jpeg_lossless = "1.2.840.10008.1.2.4.70"
+    (found,) = web.put(make_file(jpeg_lossless))
+    for accept in ("application/dicom", 'multipart/related; type="application/dicom"'):
+        refused = web.get(found.path, Accept=accept)
+        assert refused.status_code == 406
+        assert any(jpeg_lossless in available for available in refused.json()["available"])
+    assert parts_of(web.get(found.path, Accept=ANY))[0][1] == found.content
+
+
+def test_lossy_is_served_as_it_is_by_default(web):
+    (found,) = web.put(make_file(JPEGBaseline8Bit))
+    ((content_type, data),) = parts_of(web.get(found.path))
+    assert content_type.endswith(JPEGBaseline8Bit)
+    assert data == found.content
+    j2k = f'multipart/related; type="application/dicom"; transfer-syntax={RLELossless}'
+    refused = web.get(found.path, Accept=j2k)
+    assert refused.status_code == 406
+    assert JPEGBaseline8Bit in refused.text
+
+
+def test_a_study_and_a_series_of_many_forms(web):
+    study = new_uid()
+    files = [
+        make_file(syntax, StudyInstanceUID=study, SeriesInstanceUID=f"{study}.{n % 2}")
+        for n, syntax in enumerate(
+            [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit] * 3
+        )
+    ]
+    put = {found.SOPInstanceUID: found for found in web.put(*files)}
+    before = sample("gantry_query_http_instances_total", form="as_stored")
+    parts = parts_of(web.get(f"/studies/{study}", Accept=ANY))
+    assert len(parts) == 12
+    assert sample("gantry_query_http_instances_total", form="as_stored") == before + 9
+    for content_type, data in parts:
+        ds = read(data)
+        found = put.pop(ds.SOPInstanceUID)
+        assert content_type.endswith(ds.file_meta.TransferSyntaxUID)
+        if found.meta.TransferSyntaxUID != ImplicitVRLittleEndian:
+            assert data == found.content
+    assert put == {}
+    assert len(parts_of(web.get(f"/studies/{study}/series/{study}.1"))) == 6
+    decoded = [content_type for content_type, _ in parts_of(web.get(f"/studies/{study}"))]
+    assert sum(c.endswith(JPEGBaseline8Bit) for c in decoded) == 3
+    assert sum(c.endswith(ExplicitVRLittleEndian) for c in decoded) == 9
+
+
+def test_what_is_not_there_is_404_by_name(web, native):
+    for path, what in (
+        ("/studies/9.9", "study"),
+        (f"/studies/{STUDY}/series/9.9", "series"),
+        (f"/studies/{STUDY}/series/{STUDY}.1/instances/9.9", "instance"),
+    ):
+        for suffix in ("", "/metadata"):
+            answer = web.get(path + suffix)
+            assert answer.status_code == 404
+            assert answer.json() == {"error": f"there is no such {what}"}
+    assert web.get(f"{native.path}/bulk/00420011").status_code == 404
+    assert web.get(f"{native.path}/bulk/../../x").status_code == 404
+
+
+def test_metadata_comes_from_the_index_alone(web):
+    (found,) = web.put(make_file(StudyInstanceUID="2.25.77", SeriesInstanceUID="2.25.77.1"))
+    web.store.delete(found.key)
+    for path in (found.path, "/studies/2.25.77/series/2.25.77.1", "/studies/2.25.77"):
+        answer = web.get(f"{path}/metadata")
+        assert answer.headers["content-type"] == "application/dicom+json"
+        (ds,) = answer.json()
+        assert ds["00100010"]["Value"] == [{"Alphabetic": "CHAN^TAI MAN", "Ideographic": "陳^大文"}]
+        assert ds["00083002"]["Value"] == [ExplicitVRLittleEndian]
+        assert not any(tag.startswith("0002") for tag in ds)
+    lost = web.get(found.path, Accept=ANY)
+    assert (lost.status_code, lost.json()) == (500, {"error": "the archive has lost this object"})
+
+
+def test_metadata_has_a_version(web, native):
+    first = web.get(f"{native.path}/metadata")
+    etag = first.headers["etag"]
+    again = web.get(f"{native.path}/metadata", If_None_Match=f'"other", {etag}')
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == etag
+    web.put(make_file(InstanceNumber=2))
+    changed = web.get(f"{native.path}/metadata", If_None_Match=etag)
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+    packed = web.get(f"{native.path}/metadata", Accept_Encoding="gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.json() == changed.json()
+
+
+PDF = b"%PDF-1.7\r\n" + bytes(range(256)) * 40
+
+
+@pytest.fixture(scope="module")
+def document(web):
+    file = make_file(
+        pixels=False,
+        EncapsulatedDocument=PDF,
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        SeriesInstanceUID=f"{STUDY}.9",
+    )
+    (found,) = web.put(file)
+    return found
+
+
+def bulk_uri(web, found, tag: str = "00420011") -> str:
+    (ds,) = web.get(f"{found.path}/metadata").json()
+    uri = ds[tag]["BulkDataURI"]
+    assert uri.startswith(web.base)
+    return uri.removeprefix(web.base)
+
+
+def test_bulk_data(web, document):
+    uri = bulk_uri(web, document)
+    ((content_type, data),) = parts_of(web.get(uri))
+    assert (content_type, data) == ("application/octet-stream", PDF)
+    one = web.get(uri, Accept="application/octet-stream")
+    assert one.content == PDF
+    assert "sandbox" in one.headers["content-security-policy"]
+    native = web.get(uri, Accept="application/pdf, */*;q=0.1")
+    assert native.headers["content-type"] == "application/pdf"
+    assert web.get(uri, Accept="image/png").status_code == 406
+    cached = web.get(uri, Accept="*/*", If_None_Match=native.headers["etag"])
+    assert cached.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [("0-9", 0, 10), ("100-", 100, len(PDF)), ("-5", len(PDF) - 5, len(PDF)), ("9-9", 9, 10)],
+)
+def test_ranges_of_bulk_data(web, document, asked, start, stop):
+    answer = web.get(bulk_uri(web, document), Accept="*/*", Range=f"bytes={asked}")
+    assert answer.status_code == 206
+    assert answer.content == PDF[start:stop]
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(PDF)}"
+
+
+def test_ranges_that_cannot_be(web, document):
+    uri = bulk_uri(web, document)
+    outside = web.get(uri, Accept="*/*", Range=f"bytes={len(PDF)}-")
+    assert outside.status_code == 416
+    assert outside.headers["content-range"] == f"bytes */{len(PDF)}"
+    for ignored in ("bytes=5-2", "bytes=1-2,5-6", "lines=1-2", "bytes=-"):
+        whole = web.get(uri, Accept="*/*", Range=ignored)
+        assert (whole.status_code, whole.content) == (200, PDF)
+
+
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+def test_bulk_data_are_little_endian(web, syntax):
+    words = struct.pack("<1000H", *range(1000))
+    held = struct.pack(">1000H", *range(1000)) if syntax == ExplicitVRBigEndian else words
+    ds = pydicom.Dataset()
+    ds.RedPaletteColorLookupTableData = held
+    ds["RedPaletteColorLookupTableData"].VR = "OW"
+    (found,) = web.put(make_file(syntax, pixels=False, ModalityLUTSequence=[ds]))
+    (metadata,) = web.get(f"{found.path}/metadata").json()
+    element = metadata["00283000"]["Value"][0]["00281201"]
+    uri = element["BulkDataURI"].removeprefix(web.base)
+    assert uri == f"{found.path}/bulk/00283000/0/00281201"
+    assert web.get(uri, Accept="application/octet-stream").content == words
+    odd = web.get(uri, Accept="*/*", Range="bytes=3-8")
+    assert odd.content == words[3:9]
+
+
+def test_dicomweb_client_reads_everything(web, native, document):
+    client = DICOMwebClient(web.base)
+    whole = ("application/dicom", "*")
+    ds = client.retrieve_instance(
+        native.StudyInstanceUID, native.SeriesInstanceUID, native.SOPInstanceUID
+    )
+    assert np.array_equal(ds.pixel_array, PIXELS)
+    everything = client.retrieve_study(STUDY, media_types=(whole,))
+    metadata = client.retrieve_study_metadata(STUDY)
+    assert len(everything) == len(metadata) > 1
+    (bulk,) = client.retrieve_bulkdata(web.base + bulk_uri(web, document))
+    assert bulk == PDF
+
+
+def no_null_values(node: object) -> bool:
+    if isinstance(node, dict):
+        return node.get("Value") not in ([None], []) and all(map(no_null_values, node.values()))
+    return all(map(no_null_values, node)) if isinstance(node, list) else True
+
+
+def test_real_files_come_back_byte_for_byte(web, sample_files):
+    """Every file that can be indexed: retrieved as stored, metadata valid, never a 5xx."""
+    put = web.put(*sample_files)
+    assert len(put) > 40
+    for found in put:
+        syntax = TRANSFER_SYNTAXES.get(found.meta.TransferSyntaxUID)
+        ((content_type, data),) = parts_of(web.get(found.path, Accept=ANY))
+        if found.meta.TransferSyntaxUID in (ImplicitVRLittleEndian, ExplicitVRBigEndian):
+            assert content_type.endswith(f"={ExplicitVRLittleEndian}")
+        else:
+            assert content_type.endswith(f"={found.meta.TransferSyntaxUID}")
+            assert data == found.content
+        answer = web.get(f"{found.path}/metadata")
+        assert answer.status_code == 200
+        (ds,) = json.loads(answer.content.decode("utf-8"))
+        assert no_null_values(ds)
+        assert ds["00080018"]["Value"] == [found.SOPInstanceUID]
+        assert ds["00080005"]["Value"] == ["ISO_IR 192"]
+        plain = web.get(found.path, Accept="application/dicom")
+        assert plain.status_code == 200 or (
+            plain.status_code == 406 and syntax is not None and syntax.encapsulated
+        )
+    lossy = {uid for uid, s in TRANSFER_SYNTAXES.items() if s.pixels is PixelEncoding.LOSSY}
+    assert any(found.meta.TransferSyntaxUID in lossy for found in put)
+
+
+def test_a_client_that_leaves_frees_everything(web):
+    study = new_uid()
+    large = np.zeros((2048, 2048), dtype="<u2").tobytes()
+    files = [
+        make_file(StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1", pixels=False)
+        for _ in range(1)
+    ]
+    ds = read(make_file(StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1"))
+    ds.Rows = ds.Columns = 2048
+    ds.PixelData = large
+    out = io.BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    web.put(out.getvalue(), *files)
+    host, port = httpx.URL(web.base).host, httpx.URL(web.base).port
+    idle = metrics.ACTIVE._value.get()
+    for _ in range(60):  # more than there are threads
+        with socket.create_connection((host, port)) as client:
+            head = f"GET /dicomweb/studies/{study} HTTP/1.1\r\nHost: x\r\nAccept: {ANY}\r\n\r\n"
+            client.sendall(head.encode())
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert len(parts_of(web.get(f"/studies/{study}", Accept=ANY))) == 2
+    settled = threading.Event()
+    for _ in range(100):
+        if metrics.ACTIVE._value.get() == idle:
+            break
+        settled.wait(0.1)
+    assert metrics.ACTIVE._value.get() == idle
+
+
+def test_an_object_lost_in_the_middle_cuts_the_answer(web):
+    study = new_uid()
+    files = [
+        make_file(StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1", InstanceNumber=n)
+        for n in range(200)
+    ]
+    put = web.put(*files)
+    web.store.delete(put[150].key)
+    with pytest.raises(httpx.RemoteProtocolError):
+        web.get(f"/studies/{study}", Accept=ANY)
