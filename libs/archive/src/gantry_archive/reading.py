@@ -28,7 +28,8 @@ class ReadingRules:
     """What the configuration says of senders.
 
     `charsets` has character sets by calling AE title, for data that name none or a wrong one;
-    `take_last` the calling AE titles whose newer demographics replace older ones.
+    `take_last` the calling AE titles whose newer demographics replace older ones. The titles are
+    casefolded, for devices differ.
     """
 
     charsets: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +64,7 @@ def read_object(receipt: Receipt, *, store: ObjectStore, rules: ReadingRules) ->
         header = read_header(
             _after(first, store, key),
             size=size,
-            default_charset=rules.charsets.get(parsed.meta.calling_ae),
+            default_charset=rules.charsets.get(parsed.meta.calling_ae.casefold()),
         )
         json = orjson.dumps(header.attributes)
         entry = _entry(

@@ -74,7 +74,7 @@ class _Object:
             self.id,
             self.sha256,
             (self.study[1], self.SeriesInstanceUID, self.SOPClassUID),
-            self.calling_ae in take_last,
+            self.calling_ae.casefold() in take_last,
         )
 
 

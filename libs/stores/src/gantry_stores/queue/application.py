@@ -17,6 +17,7 @@ QUEUES = (INDEX_QUEUE, JUDGE_QUEUE, FORWARD_QUEUE, BEAT_QUEUE)
 INDEX_TASK = "gantry.index"
 JUDGE_TASK = "gantry.judge"
 SWEEP_TASK = "gantry.sweep"
+PURGE_TASK = "gantry.purge"
 MEASURE_TASK = "gantry.measure"
 
 VISIBILITY_SECONDS = 60
@@ -49,6 +50,7 @@ def make_celery(broker_url: str) -> Celery:
             INDEX_TASK: {"queue": INDEX_QUEUE},
             JUDGE_TASK: {"queue": JUDGE_QUEUE},
             SWEEP_TASK: {"queue": BEAT_QUEUE},
+            PURGE_TASK: {"queue": BEAT_QUEUE},
             MEASURE_TASK: {"queue": BEAT_QUEUE},
         },
         enable_utc=True,

@@ -1,0 +1,178 @@
+"""What each task does. A task may run twice, die anywhere, and find any store away."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gantry_archive.duplicates import purge_duplicates
+from gantry_archive.indexing import BatchResult, index_batch
+from gantry_archive.judging import judge_studies
+from gantry_archive.sweep import sweep
+from gantry_domain.duplicates import ObjectState
+from gantry_domain.errors import TransientError
+from gantry_domain.keys import received_at
+from gantry_domain.receipts import Receipt, decode_receipts
+from gantry_runtime.logs import get_logger
+from gantry_stores.index.census import objects_by_state
+from gantry_stores.index.database import transaction
+from gantry_stores.index.hours import open_hours
+from gantry_stores.index.verdicts import count_waiting
+from gantry_stores.queue import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
+from gantry_worker import metrics
+from gantry_worker.workshop import Workshop
+
+log = get_logger(__name__)
+
+# How long a batch waits for a store that is away before it goes back to the broker.
+PATIENCE_SECONDS = LONGEST_TASK_SECONDS * 0.6
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+# Messages that the broker keeps for us while a store is away; more are left to the sweep.
+MOST_WAITING_MESSAGES = 2000
+# The sweep adds to the queue only while it is shorter than this.
+_SHORT_QUEUE = 50
+_SWEEP_SECONDS = LONGEST_TASK_SECONDS * 0.5
+_COUNTED = 10_000
+
+
+class GiveBack(Exception):
+    """The message goes back to the broker, to be delivered again."""
+
+
+def index(workshop: Workshop, message: Mapping[str, Any]) -> None:
+    """Index the objects of a message of receipts, and judge their studies.
+
+    Waits a while for a database or store that is away, then raises `GiveBack`; or drops the
+    message where too many wait already, for the sweep finds its objects. Raises `UnknownMessage`.
+    """
+    receipts = decode_receipts(message)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            index_receipts(workshop, receipts)
+        except TransientError as error:
+            metrics.TASKS_FAILED.labels("index", "transient").inc()
+            log.warning("index_waits", receipts=len(receipts), exc_info=error)
+            if _overfull(workshop):
+                metrics.RECEIPTS_DROPPED.inc(len(receipts))
+                return
+            if time.monotonic() + pause > deadline or workshop.stopping.wait(pause):
+                metrics.RECEIPTS_RETURNED.inc(len(receipts))
+                raise GiveBack from error
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        else:
+            return
+
+
+def _overfull(workshop: Workshop) -> bool:
+    try:
+        return workshop.broker.length(INDEX_QUEUE) > MOST_WAITING_MESSAGES
+    except TransientError:
+        return False
+
+
+def index_receipts(workshop: Workshop, receipts: Sequence[Receipt]) -> BatchResult:
+    """Index objects in batches as configured and judge their studies.
+
+    Raises the transient errors of both stores.
+    """
+    size = workshop.settings.worker.batch
+    result = BatchResult()
+    for start in range(0, len(receipts), size):
+        began = time.monotonic()
+        result = index_batch(
+            receipts[start : start + size],
+            store=workshop.store,
+            engine=workshop.engine,
+            rules=workshop.rules,
+            stopping=workshop.stopping,
+        )
+        _count(result, time.monotonic() - began)
+        _judge_now(workshop, result)
+    return result
+
+
+def _count(result: BatchResult, seconds: float) -> None:
+    metrics.BATCH_SECONDS.observe(seconds)
+    metrics.RETRIES.inc(result.retries)
+    now = datetime.now(UTC)
+    for object_id, outcome in result.outcomes.items():
+        metrics.INDEXED.labels(outcome.state.value).inc()
+        metrics.INDEX_LAG_SECONDS.observe(max(0.0, (now - received_at(object_id)).total_seconds()))
+    for object_id, reason in result.reasons.items():
+        log.warning("object_unreadable", object=str(object_id), reason=reason)
+
+
+def _judge_now(workshop: Workshop, result: BatchResult) -> None:
+    try:
+        judge(workshop, sorted(result.study_pks))
+    except TransientError as error:
+        # They wait for the beat; indexing the batch again would not help.
+        log.warning("verdicts_wait", studies=len(result.study_pks), exc_info=error)
+
+
+def judge(workshop: Workshop, study_pks: Sequence[int] | None = None) -> None:
+    """Judge these studies, or all that wait. Raises `IndexUnavailable`."""
+    judged = judge_studies(workshop.engine, study_pks)
+    for verdict, number in judged.verdicts.items():
+        metrics.JUDGED.labels(verdict.value).inc(number)
+
+
+def run_sweep(workshop: Workshop) -> None:
+    """One run of the sweep; what it finds goes to the index queue, as long as that is short.
+
+    Raises the transient errors of the stores and the broker.
+    """
+    deadline = time.monotonic() + _SWEEP_SECONDS
+
+    def hand_over(receipts: Sequence[Receipt]) -> bool:
+        while workshop.broker.length(INDEX_QUEUE) >= _SHORT_QUEUE:
+            if time.monotonic() > deadline or workshop.stopping.wait(0.1):
+                return False
+        workshop.broker.publish(receipts)
+        metrics.SWEPT.inc(len(receipts))
+        return True
+
+    settings = workshop.settings.sweep
+    swept = sweep(
+        workshop.store,
+        workshop.engine,
+        hand_over=hand_over,
+        after=settings.after,
+        limit=settings.limit,
+        stopping=workshop.stopping,
+    )
+    if swept is None:
+        return
+    metrics.SWEEPS.inc()
+    metrics.HOURS_CLOSED.inc(swept.closed)
+    metrics.STRANGE_KEYS.set(swept.strange)
+    if swept.found or swept.closed:
+        log.info("swept", found=swept.found, closed=swept.closed, more=swept.more)
+
+
+def purge(workshop: Workshop) -> None:
+    """Purge what others hold byte for byte. Raises the transient errors of both stores."""
+    purged = purge_duplicates(workshop.store, workshop.engine)
+    metrics.PURGED.inc(purged.objects)
+    metrics.PURGED_BYTES.inc(purged.bytes)
+
+
+def measure(workshop: Workshop) -> None:
+    """Set the gauges. Raises the transient errors of the index and the broker."""
+    with transaction(workshop.engine) as connection:
+        states = objects_by_state(connection)
+        waiting = count_waiting(connection, limit=_COUNTED)
+        hours = open_hours(connection)
+    for state in ObjectState:
+        metrics.OBJECTS.labels(state.value).set(states[state])
+    metrics.STUDIES_WAITING.set(waiting)
+    metrics.OPEN_HOURS.set(len(hours))
+    now = datetime.now(UTC)
+    oldest = min(hours, default=now)
+    metrics.OLDEST_OPEN_HOUR_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
+    for queue in QUEUES:
+        metrics.QUEUE_LENGTH.labels(queue).set(workshop.broker.length(queue))

@@ -1,0 +1,60 @@
+"""What the tasks of one pool process work with, opened after the fork when first needed."""
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sqlalchemy.engine import Engine
+
+from gantry_archive.reading import ReadingRules
+from gantry_runtime.settings import Settings
+from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore, ObjectStore
+from gantry_stores.queue import make_celery
+from gantry_worker.broker import Broker
+
+
+@dataclass
+class Workshop:
+    """Stores and broker of one process. `stopping` ends what waits."""
+
+    settings: Settings
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The object store. Raises `StoreUnavailable`, and is tried again next time."""
+        return DirectoryStore(self.settings.objects_folder)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The index; the sweep holds its lock on one connection and works on another."""
+        return make_engine(
+            self.settings.database_url, pool_size=3, application_name="gantry-worker"
+        )
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The broker, apart from the connection through which tasks come."""
+        return Broker(make_celery(self.settings.broker_url))
+
+    @cached_property
+    def rules(self) -> ReadingRules:
+        """What the configuration says of senders."""
+        return reading_rules(self.settings)
+
+
+def reading_rules(settings: Settings) -> ReadingRules:
+    """What the configuration says of senders, by their casefolded title."""
+    return ReadingRules(
+        charsets={
+            partner.ae_title.casefold(): partner.charset
+            for partner in settings.partners
+            if partner.charset
+        },
+        take_last=frozenset(
+            partner.ae_title.casefold()
+            for partner in settings.partners
+            if partner.duplicates == "take_last"
+        ),
+    )
