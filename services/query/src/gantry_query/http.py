@@ -32,7 +32,7 @@ log = get_logger(__name__)
 QUESTIONS = 8
 TRANSFERS = 16
 _SEARCH_LIMIT = timedelta(seconds=15)
-_CHECK_EVERY = 5.0
+_CHECK_EVERY = 2.0
 _DRAIN_SECONDS = 25
 _ABSENT = "objects/none"
 
