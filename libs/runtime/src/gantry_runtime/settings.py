@@ -144,9 +144,9 @@ class Ingress(_Section):
 class Sweep(_Section):
     """How the worker finds objects whose receipt was lost."""
 
-    after: Duration = parse_duration("5m")
+    after: Duration = parse_duration("60s")
     """Only objects older than this are taken."""
-    every: Duration = parse_duration("60s")
+    every: Duration = parse_duration("15s")
     limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """At most so many objects in one run."""
 

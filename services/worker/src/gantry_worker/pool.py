@@ -53,7 +53,7 @@ def main() -> int:
     app = make_celery(settings.broker_url)
     register(app, child.workshop)
     # As root Celery warns; whoever runs Gantry as root was told so by the command.
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"celery\.platforms")
+    warnings.filterwarnings("ignore", message=r"(?s).*superuser privileges")
     worker: Any = app.Worker(
         hostname=f"{name}@gantry",
         pool="prefork",
