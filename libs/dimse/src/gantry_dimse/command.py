@@ -3,7 +3,7 @@
 A command set is in Implicit VR Little Endian: | group 2 | element 2 | length 4 | value |.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -11,11 +11,13 @@ from gantry_domain.statuses import Status
 
 # Command fields (PS3.7 Annex E.1); a response has the highest bit set.
 C_STORE_RQ = 0x0001
+C_FIND_RQ = 0x0020
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 
 NO_DATA_SET = 0x0101
+DATA_SET = 0x0001  # any other value (PS3.7 Table E.1-1)
 
 _COMMAND_GROUP = 0x0000
 _GROUP_LENGTH = 0x0000
@@ -25,12 +27,14 @@ _MESSAGE_ID = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
 _COMMAND_DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
+_OFFENDING_ELEMENT = 0x0901
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
 
 _ELEMENT = Struct("<HHL")
 _US = Struct("<H")
 _UL = Struct("<L")
+_TAG = Struct("<HH")
 
 LONGEST_COMMENT = 64  # LO, PS3.5 Table 6.2-1
 
@@ -46,6 +50,7 @@ class Command:
     CommandField: int
     MessageID: int
     CommandDataSetType: int
+    MessageIDBeingRespondedTo: int = 0
     AffectedSOPClassUID: bytes = b""
     AffectedSOPInstanceUID: bytes = b""
 
@@ -72,21 +77,32 @@ def decode_command(encoded: bytes) -> Command:
         CommandField=_number(values, _COMMAND_FIELD),
         MessageID=_number(values, _MESSAGE_ID, 0),
         CommandDataSetType=_number(values, _COMMAND_DATA_SET_TYPE),
+        MessageIDBeingRespondedTo=_number(values, _MESSAGE_ID_BEING_RESPONDED_TO, 0),
         AffectedSOPClassUID=values.get(_AFFECTED_SOP_CLASS_UID, b""),
         AffectedSOPInstanceUID=values.get(_AFFECTED_SOP_INSTANCE_UID, b""),
     )
 
 
-def encode_response(request: Command, status: Status, error_comment: str = "") -> bytes:
-    """The command set that answers `request`, without a data set."""
+def encode_response(
+    request: Command,
+    status: Status,
+    error_comment: str = "",
+    *,
+    data_set: bool = False,
+    offending: Sequence[int] = (),
+) -> bytes:
+    """The command set that answers `request`; `data_set`: one follows. `offending`: tags."""
     elements = [
         (_COMMAND_FIELD, _US.pack(request.CommandField | RESPONSE)),
         (_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(request.MessageID)),
-        (_COMMAND_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+        (_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET if data_set else NO_DATA_SET)),
         (_STATUS, _US.pack(status.code)),
     ]
     if request.AffectedSOPClassUID:
         elements.insert(0, (_AFFECTED_SOP_CLASS_UID, request.AffectedSOPClassUID))
+    if offending:
+        tags = b"".join(_TAG.pack(tag >> 16, tag & 0xFFFF) for tag in offending)
+        elements.append((_OFFENDING_ELEMENT, tags))
     if error_comment:
         comment = error_comment[:LONGEST_COMMENT].encode("ascii", errors="replace")
         elements.append((_ERROR_COMMENT, comment.replace(b"\\", b"/")))

@@ -68,6 +68,18 @@ class Connection:
             self._quickack = self._stalls >= _STALLS_BEFORE_QUICKACK
         return received
 
+    def receive_now(self, view: memoryview) -> int:
+        """Read what there is already; 0 when there is nothing. Raises `ConnectionLost`."""
+        try:
+            received = self.socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionLost(error.strerror or "broken") from error
+        if not received:
+            raise ConnectionLost("closed by the peer")
+        return received
+
     def block_for_ever(self) -> None:
         """No time-outs: pynetdicom polls before it reads."""
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):

@@ -48,7 +48,12 @@ def converse(
     try:
         while True:
             underway = messages.in_message or not reader.between_pdus or kept > 0
-            received = connection.receive_into(view[kept:], more_expected=underway)
+            if messages.answering:
+                messages.go_on()
+                last_heard = time.monotonic()  # it is us who are to speak
+                received = connection.receive_now(view[kept:])
+            else:
+                received = connection.receive_into(view[kept:], more_expected=underway)
             if received:
                 end = kept + received
                 used = reader.feed(view[:end])

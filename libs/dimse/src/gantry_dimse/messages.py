@@ -1,12 +1,15 @@
-"""Serves the DIMSE messages of an established association: C-STORE, C-ECHO, and a No to others.
+"""Serves the DIMSE messages of an association: C-STORE, C-ECHO, operations, and a No to others.
 
 A message is a command set and, if that says so, a data set in the same presentation context
-(PS3.7 6.3). One message is answered before the next is begun, so one object is open at a time.
+(PS3.7 6.3). One message is answered before the next is begun, so one object is open at a time;
+but for operations, whose many answers are sent while the peer is listened to.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from gantry_dimse.answering import MOST_WAITING, Answering
 from gantry_dimse.command import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
@@ -19,6 +22,13 @@ from gantry_dimse.command import (
     uid_text,
 )
 from gantry_dimse.observer import Peer
+from gantry_dimse.operations import (
+    LARGEST_IDENTIFIER,
+    Cancellation,
+    Operation,
+    OperationKey,
+    OperationRequest,
+)
 from gantry_dimse.pdu import (
     INVALID_PDU_PARAMETER,
     UNEXPECTED_PDU,
@@ -30,6 +40,7 @@ from gantry_domain.statuses import (
     CANNOT_UNDERSTAND,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
+    UNABLE_TO_PROCESS,
     UNRECOGNIZED_OPERATION,
 )
 
@@ -60,6 +71,21 @@ class _Discard:
         pass
 
 
+class _Identifier(_Discard):
+    """Takes the identifier of an operation; its outcome if it does not fit."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(StoreOutcome(UNABLE_TO_PROCESS, "the identifier is too long"))
+        self.operation = operation
+        self.encoded = bytearray()
+        self.fits = True
+
+    def write(self, fragment: memoryview) -> None:
+        self.fits = self.fits and len(self.encoded) + len(fragment) <= LARGEST_IDENTIFIER
+        if self.fits:
+            self.encoded += fragment
+
+
 class MessageService:
     """The messages of one association; a `PDUHandler`."""
 
@@ -69,7 +95,8 @@ class MessageService:
         peer: Peer,
         contexts: Mapping[int, AcceptedContext],
         storage_classes: Collection[str],
-        storage: StorageHandler,
+        storage: StorageHandler | None,
+        operations: Mapping[OperationKey, Operation] = MappingProxyType({}),
         peer_max_pdu: int,
         send: Callable[[bytes], None],
     ) -> None:
@@ -77,6 +104,8 @@ class MessageService:
         self._contexts = contexts
         self._storage_classes = storage_classes
         self._storage = storage
+        self._operations = operations
+        self._answering = Answering(peer_max_pdu=peer_max_pdu, send=send)
         self._peer_max_pdu = peer_max_pdu
         self._send = send
         self._context_id: int | None = None
@@ -89,7 +118,16 @@ class MessageService:
     @property
     def in_message(self) -> bool:
         """Whether a message has begun that is not answered yet."""
-        return self._context_id is not None
+        return self._context_id is not None or self.answering
+
+    @property
+    def answering(self) -> bool:
+        """Whether there are more answers to send: by `go_on`, until there are none."""
+        return self._answering.underway > 0
+
+    def go_on(self) -> None:
+        """Send the next answers of an operation."""
+        self._answering.go_on()
 
     def command(self, context_id: int, piece: memoryview, *, last: bool) -> None:
         """See `PDUHandler.command`. Raises `ProtocolError`."""
@@ -133,6 +171,7 @@ class MessageService:
         reception, self._reception = self._reception, None
         if reception is not None:
             reception.abort()
+        self._answering.close()
 
     def _begin(self, context_id: int) -> None:
         try:
@@ -149,10 +188,11 @@ class MessageService:
         if command.CommandField == C_ECHO_RQ:
             return _Discard(StoreOutcome(SUCCESS))
         if command.CommandField != C_STORE_RQ:
-            return _Discard(StoreOutcome(UNRECOGNIZED_OPERATION))
+            return self._operation_of(command, context)
         SOPClassUID = uid_text(command.AffectedSOPClassUID)
         if (
-            context.abstract_syntax not in self._storage_classes
+            self._storage is None
+            or context.abstract_syntax not in self._storage_classes
             or SOPClassUID not in self._storage_classes
         ):
             return _Discard(StoreOutcome(SOP_CLASS_NOT_SUPPORTED))
@@ -170,6 +210,19 @@ class MessageService:
             )
         )
 
+    def _operation_of(self, command: Command, context: AcceptedContext) -> Reception:
+        operation = self._operations.get((command.CommandField, context.abstract_syntax))
+        if operation is None:
+            known = any(field == command.CommandField for field, _ in self._operations)
+            return _Discard(
+                StoreOutcome(SOP_CLASS_NOT_SUPPORTED if known else UNRECOGNIZED_OPERATION)
+            )
+        if not command.has_data_set:
+            return _Discard(StoreOutcome(UNABLE_TO_PROCESS, "the request has no identifier"))
+        if self._answering.underway >= MOST_WAITING:
+            raise ProtocolError(UNEXPECTED_PDU, "more requests than anybody can wait for")
+        return _Identifier(operation)
+
     def _answer(self) -> None:
         assert self._command is not None
         assert self._reception is not None
@@ -179,8 +232,22 @@ class MessageService:
         outcome = reception.finish()
         command, self._command = self._command, None
         context_id, self._context_id = self._context_id, None
-        # A C-CANCEL-RQ (PS3.7 9.3.2.3) and responses to what we never asked are not answered.
-        if command.CommandField == C_CANCEL_RQ or command.CommandField & RESPONSE:
-            return
-        response = encode_response(command, outcome.status, outcome.error_comment)
-        self._send(encode_command(context_id, response, self._peer_max_pdu))
+        if command.CommandField == C_CANCEL_RQ:  # which has no answer (PS3.7 9.3.2.3)
+            self._answering.cancel(command.MessageIDBeingRespondedTo)
+        elif isinstance(reception, _Identifier) and reception.fits:
+            self._operate(command, context_id, reception)
+        elif not command.CommandField & RESPONSE:  # to what we never asked
+            response = encode_response(command, outcome.status, outcome.error_comment)
+            self._send(encode_command(context_id, response, self._peer_max_pdu))
+
+    def _operate(self, command: Command, context_id: int, identifier: _Identifier) -> None:
+        context = self._contexts[context_id]
+        cancellation = Cancellation()
+        request = OperationRequest(
+            peer=self._peer,
+            SOPClassUID=context.abstract_syntax,
+            transfer_syntax=context.transfer_syntax,
+            identifier=bytes(identifier.encoded),
+            cancellation=cancellation,
+        )
+        self._answering.begin(command, context_id, identifier.operation(request), cancellation)

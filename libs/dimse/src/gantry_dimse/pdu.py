@@ -62,16 +62,33 @@ def encode_reject(result: int, source: int, reason: int) -> bytes:
 
 def encode_command(context_id: int, command: bytes, peer_max_pdu: int) -> bytes:
     """A command set as P-DATA-TF PDUs, none longer than the peer announced; 0 is unlimited."""
-    most = len(command)
+    return _encode_fragments(context_id, command, peer_max_pdu, COMMAND_FRAGMENT)
+
+
+def encode_data_set(context_id: int, data_set: bytes, peer_max_pdu: int) -> bytes:
+    """A data set in memory likewise."""
+    return _encode_fragments(context_id, data_set, peer_max_pdu, 0)
+
+
+def _encode_fragments(context_id: int, encoded: bytes, peer_max_pdu: int, control: int) -> bytes:
+    most = len(encoded)
     if peer_max_pdu:
         most = max(peer_max_pdu - PDV_HEADER.size, _LEAST_FRAGMENT)
+    if len(encoded) <= most:
+        return b"".join(
+            (
+                HEADER.pack(P_DATA_TF, PDV_HEADER.size + len(encoded)),
+                PDV_HEADER.pack(len(encoded) + 2, context_id, control | LAST_FRAGMENT),
+                encoded,
+            )
+        )
     pdus = []
-    for offset in range(0, len(command), most):
-        fragment = command[offset : offset + most]
-        last = LAST_FRAGMENT if offset + most >= len(command) else 0
+    for offset in range(0, len(encoded), most):
+        fragment = encoded[offset : offset + most]
+        last = LAST_FRAGMENT if offset + most >= len(encoded) else 0
         pdus += [
             HEADER.pack(P_DATA_TF, PDV_HEADER.size + len(fragment)),
-            PDV_HEADER.pack(len(fragment) + 2, context_id, COMMAND_FRAGMENT | last),
+            PDV_HEADER.pack(len(fragment) + 2, context_id, control | last),
             fragment,
         ]
     return b"".join(pdus)

@@ -7,8 +7,9 @@ then hesitates a moment before it takes the next, so that one with fewer comes f
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from pynetdicom import AE
@@ -26,6 +27,7 @@ from gantry_dimse.negotiation import (
     serve_with_pynetdicom,
 )
 from gantry_dimse.observer import Ending, Fault, Observer, Peer
+from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.pdu import SERVICE_PROVIDER, SERVICE_USER, encode_abort, encode_reject
 from gantry_dimse.request import (
     AssociateRequest,
@@ -69,8 +71,9 @@ class DimseServer:
         ae_title: str,
         limits: ServerLimits,
         supported: SupportedContexts,
-        storage: StorageHandler,
         observer: Observer,
+        storage: StorageHandler | None = None,
+        operations: Mapping[OperationKey, Operation] = MappingProxyType({}),
         slots: AssociationSlots | None = None,
         admit: Callable[[Peer], Rejection | None] = _admit_all,
         shares_listener: bool = False,
@@ -79,14 +82,17 @@ class DimseServer:
     ) -> None:
         """Take the listening socket over; `start` begins to accept.
 
-        `admit` decides on titles and addresses before anything else is looked at. `slots` limits
-        the associations. `taken_by_pynetdicom` names those whose messages pynetdicom's service
-        classes serve, with the event `handlers` given here.
+        `operations` are answered in the presentation contexts of their SOP classes, which
+        `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
+        addresses before anything else is looked at. `slots` limits the associations.
+        `taken_by_pynetdicom` names those whose messages pynetdicom's service classes serve, with
+        the event `handlers` given here.
         """
         self._listener = listener
         self._limits = limits
         self._supported = supported
         self._storage = storage
+        self._operations = operations
         self._observer = observer
         self._slots = slots
         self._admit = admit
@@ -279,6 +285,7 @@ class DimseServer:
             contexts=negotiated.contexts,
             storage_classes=self._supported.storage_classes,
             storage=self._storage,
+            operations=self._operations,
             peer_max_pdu=negotiated.peer_max_pdu,
             send=connection.send,
         )

@@ -1,0 +1,66 @@
+"""Operations with many answers: what C-FIND needs of whoever answers it (PS3.7 9.1.2).
+
+A request has an identifier, a small data set; its answers come one after the other until the final
+one. They are made in the association's thread, which between two of them listens to the peer: it
+may cancel, abort or be gone.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from gantry_dimse.observer import Peer
+from gantry_domain.statuses import PENDING, PENDING_WARNING, Status
+
+LARGEST_IDENTIFIER = 1 << 20
+"""Bytes; a list of 2000 UIDs has an eighth of it."""
+
+PENDING_CODES = frozenset({PENDING.code, PENDING_WARNING.code})
+
+
+@dataclass(slots=True)
+class Cancellation:
+    """Whether the peer has asked to stop (C-CANCEL, PS3.7 9.3.2.3)."""
+
+    requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRequest:
+    """A request, whom it came from, and its identifier as it was encoded.
+
+    `SOPClassUID` is that of the presentation context. `cancellation` changes while answers are
+    being made: the operation then ends with the status Cancel.
+    """
+
+    peer: Peer
+    SOPClassUID: str
+    transfer_syntax: str
+    identifier: bytes
+    cancellation: Cancellation
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response; the first whose status is not Pending is the final one.
+
+    `identifier` is a data set in the transfer syntax of the request; empty: there is none. Of
+    `error_comment` (0000,0902) at most 64 characters are sent; `offending` (0000,0901) are tags.
+    """
+
+    status: Status
+    identifier: bytes = b""
+    error_comment: str = ""
+    offending: tuple[int, ...] = ()
+
+
+Answers = Generator[Answer | None, None, None]
+"""The answers to one request; None: there is none yet, see how the peer is. It is closed
+in the end, wherever it is.
+
+Must not wait long for one answer, and must not raise.
+"""
+
+Operation = Callable[[OperationRequest], Answers]
+
+OperationKey = tuple[int, str]
+"""Command field of the request and SOP class."""
