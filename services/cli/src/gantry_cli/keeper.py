@@ -72,7 +72,19 @@ class _Run:
 class Keeper:
     """Used in the main thread, as a context manager that leaves nothing running behind."""
 
-    def __init__(self, *, logs: Path, say: Callable[[str], None], echo: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        logs: Path,
+        say: Callable[[str], None],
+        echo: bool = False,
+        interrupt: bool = False,
+    ) -> None:
+        """Logs go to files in `logs`, with `echo` to stderr too; `say` takes lines for people.
+
+        With `interrupt` a signal raises KeyboardInterrupt, for work that does not watch for it.
+        """
+        self._interrupt = interrupt
         self._logs = logs
         self._say = say
         self._echo = echo
@@ -95,6 +107,7 @@ class Keeper:
         try:
             yield self
         finally:
+            self._interrupt = False
             self._stop_all()
             signal.set_wakeup_fd(old_wakeup)
             for number, handler in previous.items():
@@ -107,6 +120,11 @@ class Keeper:
     def stop_requested(self) -> bool:
         """Whether a signal asked to stop."""
         return self._stops > 0
+
+    def check(self) -> None:
+        """:raises StopRequested: a signal asked to stop."""
+        if self._stops:
+            raise StopRequested
 
     def start(self, kept: Sequence[Kept], *, patience: float) -> None:
         """Start all of them and return once all are ready.
@@ -135,8 +153,7 @@ class Keeper:
                 raise StartFailed(self._why(run, f"not ready in {patience:.0f} s: {missing[run]}"))
             if waiting:
                 self._pause(_LOOK_AGAIN)
-            if self._stops:
-                raise StopRequested
+            self.check()
 
     def watch(self, until: float | None = None) -> None:
         """Restart what ends by itself, until a signal asks to stop (or `until`, monotonic)."""
@@ -213,6 +230,8 @@ class Keeper:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self._stops += 1
+            if self._interrupt:
+                raise KeyboardInterrupt
 
 
 def ending(status: int) -> str:

@@ -6,9 +6,10 @@ import click
 
 from gantry_cli.echo import echo as send_echo
 from gantry_cli.echo import peer
+from gantry_cli.reindexing import run_reindex
 from gantry_cli.status import show_status
 from gantry_cli.testing import run_tests
-from gantry_cli.up import stores_running
+from gantry_cli.up import database_running
 from gantry_cli.up import up as run_up
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.entry import run
@@ -52,10 +53,19 @@ def test(*, long_ones: bool, arguments: tuple[str, ...]) -> int:
 def migrate() -> int:
     """Bring the database to the schema of this version."""
     settings = load_settings()
-    with stores_running(settings):
+    with database_running(settings):
         migrations.upgrade(settings.database_url)
     click.echo("the database has the newest schema")
     return 0
+
+
+@commands.command()
+def reindex() -> int:
+    """Fill an empty index from the object store."""
+    settings = load_settings()
+    with database_running(settings):
+        migrations.upgrade(settings.database_url)
+        return run_reindex(settings)
 
 
 @commands.command()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import kombu
@@ -15,6 +16,10 @@ from gantry_runtime.settings import Settings
 
 _CONNECT_SECONDS = 3
 _LOOK_AGAIN = 0.25
+
+
+def _never() -> None:
+    """No reason to give up early."""
 
 
 def check_ports(settings: Settings, *, patience: float) -> None:
@@ -36,8 +41,12 @@ def check_ports(settings: Settings, *, patience: float) -> None:
                 break
 
 
-def await_database(settings: Settings, *, patience: float) -> None:
+def await_database(
+    settings: Settings, *, patience: float, unless: Callable[[], None] = _never
+) -> None:
     """The database that the configuration names answers within `patience` seconds.
+
+    `unless` is called before each attempt and may raise.
 
     :raises ConfigurationError: it does not; where, and what the driver said.
     """
@@ -45,6 +54,7 @@ def await_database(settings: Settings, *, patience: float) -> None:
     deadline = time.monotonic() + patience
     never = threading.Event()
     while True:
+        unless()
         try:
             psycopg.connect(url, connect_timeout=_CONNECT_SECONDS).close()
         except psycopg.Error as error:
@@ -59,14 +69,19 @@ def await_database(settings: Settings, *, patience: float) -> None:
             return
 
 
-def await_broker(settings: Settings, *, patience: float) -> None:
+def await_broker(
+    settings: Settings, *, patience: float, unless: Callable[[], None] = _never
+) -> None:
     """The broker that the configuration names answers within `patience` seconds.
+
+    `unless` is called before each attempt and may raise.
 
     :raises ConfigurationError: it does not; where, and what the driver said.
     """
     deadline = time.monotonic() + patience
     never = threading.Event()
     while True:
+        unless()
         try:
             with broker_connection(settings) as connection:
                 connection.channel()  # which pings

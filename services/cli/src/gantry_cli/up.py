@@ -32,17 +32,15 @@ def up(settings: Settings, *, demo: bool, echo_logs: bool) -> int:
         started has ended by then.
     """
     with sole_run(settings.data) as crashed:
-        if crashed:
-            say("the last run did not end by itself; it is cleaned up after")
         # What a killed run left may need a moment to go.
         check_ports(settings, patience=_PORT_PATIENCE_AFTER_CRASH if crashed else 0.0)
-        say(f"data in {settings.data}, logs in {settings.data / 'logs'}")
         engines = needed_engines(settings)
         keeper = Keeper(logs=settings.data / "logs", say=say, echo=echo_logs)
         with keeper.running():
             try:
                 keeper.start(engines, patience=_ENGINE_PATIENCE)
-                await_stores(settings)
+                await_database(settings, patience=_STRANGER_PATIENCE, unless=keeper.check)
+                await_broker(settings, patience=_STRANGER_PATIENCE, unless=keeper.check)
                 migrations.upgrade(settings.database_url)
                 keeper.start(services(settings), patience=_SERVICE_PATIENCE)
             except StopRequested:
@@ -50,6 +48,7 @@ def up(settings: Settings, *, demo: bool, echo_logs: bool) -> int:
                 return 0
             sys.stdout.write(ready_line(settings) + "\n")
             sys.stdout.flush()
+            say(f"data in {settings.data}, logs in {settings.data / 'logs'}, Ctrl-C stops")
             demonstration = Demonstration(settings, say=_show) if demo else None
             if demonstration:
                 demonstration.start()
@@ -61,28 +60,21 @@ def up(settings: Settings, *, demo: bool, echo_logs: bool) -> int:
     return 0
 
 
-def await_stores(settings: Settings) -> None:
-    """Database and broker answer, ours or others'."""
-    await_database(settings, patience=_STRANGER_PATIENCE)
-    await_broker(settings, patience=_STRANGER_PATIENCE)
-
-
 @contextmanager
-def stores_running(settings: Settings) -> Iterator[None]:
-    """For a command that needs the stores: those of a running `up`, or engines of its own.
+def database_running(settings: Settings) -> Iterator[None]:
+    """For a command that needs the database: that of a running `up`, or one of its own.
 
     :raises GantryError: they do not start or cannot be reached.
     """
-    if is_running(settings.data) or (settings.database and settings.broker):
-        await_stores(settings)
+    if settings.database is not None or is_running(settings.data):
+        await_database(settings, patience=_STRANGER_PATIENCE)
         yield
         return
     with sole_run(settings.data):
-        engines = needed_engines(settings)
-        keeper = Keeper(logs=settings.data / "logs", say=say)
+        engines = needed_engines(settings, broker=False)
+        keeper = Keeper(logs=settings.data / "logs", say=say, interrupt=True)
         with keeper.running():
             keeper.start(engines, patience=_ENGINE_PATIENCE)
-            await_stores(settings)
             yield
 
 

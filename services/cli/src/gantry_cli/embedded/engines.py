@@ -7,8 +7,12 @@ from gantry_cli.embedded.redis import EmbeddedRedis
 from gantry_runtime.settings import Settings
 
 
-def needed_engines(settings: Settings) -> tuple[EmbeddedPostgres | EmbeddedRedis, ...]:
+def needed_engines(
+    settings: Settings, *, broker: bool = True
+) -> tuple[EmbeddedPostgres | EmbeddedRedis, ...]:
     """The engines to start, in order; their folders are made. The caller holds the data folder.
+
+    Without `broker` only the database is wanted.
 
     :raises ConfigurationError: a folder cannot be made or reached.
     """
@@ -17,7 +21,7 @@ def needed_engines(settings: Settings) -> tuple[EmbeddedPostgres | EmbeddedRedis
     prepare(settings.embedded, account)
     if settings.database is None:
         wanted.append(EmbeddedPostgres)
-    if settings.broker is None:
+    if broker and settings.broker is None:
         wanted.append(EmbeddedRedis)
     engines = tuple(engine(settings.embedded, account) for engine in wanted)
     for engine in engines:
