@@ -34,8 +34,15 @@ class RealFile:
     """A file as pydicom reads it, and what the standard says must become of it."""
 
     sample: Sample
-    fileable: bool
-    """It names its class, itself, its study and its series, and its head says the same."""
+    named: bool
+    """Its data set names its class, itself, its study and its series."""
+    truthful: bool
+    """Its head, from which pynetdicom makes the command, names the same class and instance."""
+
+    @property
+    def fileable(self) -> bool:
+        """It must be taken when it is sent as it is (PS3.4 B.2.3)."""
+        return self.named and self.truthful
 
 
 def read_leniently(path: Path) -> Dataset:
@@ -60,6 +67,5 @@ def real_file(path: Path) -> RealFile | None:
         sample.StudyInstanceUID,
         sample.SeriesInstanceUID,
     )
-    # PS3.4 B.2.3: what the command names is what the data set must be.
     same = (meta.get("MediaStorageSOPClassUID"), meta.get("MediaStorageSOPInstanceUID"))
-    return RealFile(sample, all(named) and same == named[:2])
+    return RealFile(sample, all(named), same == named[:2])
