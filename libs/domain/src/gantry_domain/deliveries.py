@@ -13,6 +13,14 @@ from datetime import timedelta
 from enum import Enum
 
 
+class DeliveryLevel(Enum):
+    """What is sent as one delivery."""
+
+    STUDY = "study"
+    SERIES = "series"
+    INSTANCE = "instance"
+
+
 class DeliveryState(Enum):
     """The life of one delivery."""
 

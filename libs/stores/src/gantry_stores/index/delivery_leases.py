@@ -1,0 +1,322 @@
+"""Deliveries while they are sent: claimed by a lease with a fence, settled item by item.
+
+    claim ──▶ pending ──▶ record, record, ... ──▶ finish
+                  ▲ renew, every now and then │
+                  └───────────────────────────┘
+
+A lease that is not renewed runs out, and whoever claims the delivery next goes on with what is not
+settled. Each claim increments the fence; what was sent under an older one is not written any more.
+All times are those of the database.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gantry_domain.deliveries import (
+    DeliveryState,
+    ItemState,
+    RetryPolicy,
+    Settlement,
+    settle,
+)
+from gantry_domain.errors import TransientError
+
+# Held studies stay where they are; a study that has gone is claimed, to say so of its items.
+_MAY_LEAVE = """
+    NOT EXISTS (
+        SELECT 1 FROM study t
+        WHERE t.partition = d.partition AND t.study_instance_uid = d.study_instance_uid
+          AND t.verdict IS DISTINCT FROM 'accepted'
+    )
+"""
+
+_DUE = f"""
+    (d.state IN ('waiting', 'failed') AND d.next_attempt_at <= now()
+     OR d.state = 'sending' AND d.lease_until <= now())
+    AND {_MAY_LEAVE}
+"""
+
+_DUE_FOR = f"""
+    SELECT k.destination FROM unnest(CAST(:destinations AS text[])) AS k(destination)
+    WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.destination = k.destination AND {_DUE})
+"""  # noqa: S608 - constants
+
+_POSTPONE = f"""
+    UPDATE delivery AS d
+    SET attempts = attempts + 1, fence = fence + 1, reason = :reason,
+        lease_owner = NULL, lease_until = NULL, next_attempt_at = now() + :delay,
+        state = CASE WHEN now() - unsent_since >= :give_up THEN 'dead' ELSE 'failed' END
+    WHERE {_DUE} AND NOT d.destination = ANY(:known)
+"""  # noqa: S608 - constants
+
+_CLAIM = f"""
+    UPDATE delivery
+    SET state = 'sending', lease_owner = :owner, lease_until = now() + :lease, fence = fence + 1
+    WHERE pk = (
+        SELECT d.pk FROM delivery d WHERE d.destination = :destination AND {_DUE}
+        ORDER BY d.priority DESC, d.next_attempt_at, d.pk FOR UPDATE SKIP LOCKED LIMIT 1
+    )
+    RETURNING pk, fence, partition, destination, study_instance_uid, completed_at, attempts
+"""  # noqa: S608 - constants
+
+_PENDING = """
+    SELECT p.sop_instance_uid, o.id, o.sop_class_uid, o.transfer_syntax_uid, o.dataset_offset,
+           o.size, p.attempts
+    FROM delivery_item p
+    LEFT JOIN instance i ON i.partition = :partition AND i.sop_instance_uid = p.sop_instance_uid
+    LEFT JOIN object o ON o.id = i.object_id
+    WHERE p.delivery_pk = :pk AND p.state IN ('waiting', 'failed')
+    ORDER BY p.attempts, p.object_id LIMIT :limit
+"""
+
+_RECORD = """
+    UPDATE delivery_item AS p
+    SET state = :state, status = :status, reason = :reason, attempts = p.attempts + 1,
+        object_id = coalesce(:object_id, p.object_id),
+        settled_at = CASE WHEN :settled THEN now() END
+    FROM delivery d
+    WHERE d.pk = :pk AND d.fence = :fence AND d.state = 'sending'
+      AND p.delivery_pk = d.pk AND p.sop_instance_uid = :sop_instance_uid
+"""
+
+_FINISH = """
+    UPDATE delivery
+    SET state = :state, reason = :reason, attempts = :attempts,
+        next_attempt_at = now() + :retry_after, lease_owner = NULL, lease_until = NULL,
+        delivered_at = CASE WHEN :delivered THEN now() END
+    WHERE pk = :pk
+"""
+
+
+class LeaseLost(TransientError):
+    """The delivery was cancelled, or another lane holds it: nothing more is written of it."""
+
+    def __init__(self, pk: int) -> None:
+        super().__init__(f"delivery {pk} is no longer held by this lane")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that this process may send until its lease ends."""
+
+    pk: int
+    fence: int
+    partition: str
+    destination: str
+    StudyInstanceUID: str
+    completed_at: datetime | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance as the object store has it: identifier, sizes in bytes, encoding."""
+
+    object_id: UUID
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    dataset_offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingItem:
+    """An instance that is to be sent; `stored` is None if it is no longer in the archive."""
+
+    SOPInstanceUID: str
+    stored: StoredInstance | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """What became of an item: its state, the status of the answer (None: there was none), why."""
+
+    state: ItemState
+    status: int | None = None
+    reason: str | None = None
+    object_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a delivery became, and how long after the completion of its study (delivered ones)."""
+
+    settlement: Settlement
+    lag: timedelta | None
+
+
+def due_destinations(connection: Connection, destinations: Iterable[str]) -> set[str]:
+    """Those of the destinations that something is due for."""
+    return set(connection.scalars(sa.text(_DUE_FOR), {"destinations": sorted(destinations)}))
+
+
+def claim(
+    connection: Connection, *, destination: str, owner: str, lease: timedelta, concurrency: int
+) -> Claim | None:
+    """Claim the most urgent due delivery to a destination, if fewer than `concurrency` are on
+    their way there from any process."""
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended('gantry.lane:' || :lane, 0))"),
+        {"lane": destination},
+    )
+    sending = connection.scalar(
+        sa.text(
+            "SELECT count(*) FROM delivery WHERE destination = :destination"
+            " AND state = 'sending' AND lease_until > now()"
+        ),
+        {"destination": destination},
+    )
+    if (sending or 0) >= concurrency:
+        return None
+    row = connection.execute(
+        sa.text(_CLAIM), {"destination": destination, "owner": owner, "lease": lease}
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claim(
+        row.pk,
+        row.fence,
+        row.partition,
+        row.destination,
+        row.study_instance_uid,
+        row.completed_at,
+        row.attempts,
+    )
+
+
+def pending_items(connection: Connection, claimed: Claim, *, limit: int) -> list[PendingItem]:
+    """At most `limit` unsettled items: those tried least first, in the order of reception."""
+    rows = connection.execute(
+        sa.text(_PENDING),
+        {"pk": claimed.pk, "partition": claimed.partition, "limit": limit},
+    )
+    return [
+        PendingItem(
+            row.sop_instance_uid,
+            None
+            if row.id is None
+            else StoredInstance(
+                row.id, row.sop_class_uid, row.transfer_syntax_uid, row.dataset_offset, row.size
+            ),
+            row.attempts,
+        )
+        for row in rows
+    ]
+
+
+def record(
+    connection: Connection, claimed: Claim, SOPInstanceUID: str, outcome: ItemOutcome
+) -> None:
+    """Write what became of an item. Raises `LeaseLost`."""
+    # If the database itself dies in the next half second the item is sent again, no more.
+    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    written = connection.execute(
+        sa.text(_RECORD),
+        {
+            "pk": claimed.pk,
+            "fence": claimed.fence,
+            "sop_instance_uid": SOPInstanceUID,
+            "state": outcome.state.value,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "object_id": outcome.object_id,
+            "settled": outcome.state.settled,
+        },
+    )
+    if not written.rowcount:
+        raise LeaseLost(claimed.pk)
+
+
+def renew(connection: Connection, *, owner: str, lease: timedelta) -> dict[int, int]:
+    """Extend all leases of a process, those that have run out but were not claimed included.
+
+    :returns: the fence of each delivery that it still holds.
+    """
+    connection.execute(
+        sa.text(
+            "UPDATE delivery SET lease_until = now() + :lease WHERE lease_owner = :owner"
+            " AND state = 'sending' AND lease_until < now() + CAST(:lease AS interval) * 0.7"
+        ),
+        {"owner": owner, "lease": lease},
+    )
+    rows = connection.execute(
+        sa.text("SELECT pk, fence FROM delivery WHERE lease_owner = :owner AND state = 'sending'"),
+        {"owner": owner},
+    )
+    return {row.pk: row.fence for row in rows}
+
+
+def finish(
+    connection: Connection,
+    claimed: Claim,
+    *,
+    failure: str | None,
+    progress: bool,
+    policy: RetryPolicy,
+    fraction: float,
+) -> Finished:
+    """End a round: what the delivery becomes follows from its items. Raises `LeaseLost`.
+
+    :param failure: why items are left; None if we ended the round ourselves.
+    :param progress: whether items were settled in it, which begins the back-off anew.
+    :param fraction: drawn evenly from 0 to 1, for the jitter.
+    """
+    row = connection.execute(
+        sa.text(
+            "SELECT attempts, now() - unsent_since AS unsent_for, now() - completed_at AS lag"
+            " FROM delivery WHERE pk = :pk AND fence = :fence AND state = 'sending' FOR UPDATE"
+        ),
+        {"pk": claimed.pk, "fence": claimed.fence},
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(claimed.pk)
+    counts = connection.execute(
+        sa.text(
+            "SELECT state, count(*) AS number FROM delivery_item"
+            " WHERE delivery_pk = :pk GROUP BY state"
+        ),
+        {"pk": claimed.pk},
+    )
+    attempts = (0 if progress else row.attempts) + (failure is not None)
+    settlement = settle(
+        {ItemState(count.state): count.number for count in counts},
+        failure=failure,
+        attempt=max(attempts, 1),
+        unsent_for=row.unsent_for,
+        policy=policy,
+        fraction=fraction,
+    )
+    delivered = settlement.state is DeliveryState.DELIVERED
+    connection.execute(
+        sa.text(_FINISH),
+        {
+            "pk": claimed.pk,
+            "state": settlement.state.value,
+            "reason": settlement.reason,
+            "attempts": attempts,
+            "retry_after": settlement.retry_after or timedelta(),
+            "delivered": delivered,
+        },
+    )
+    return Finished(settlement, row.lag if delivered else None)
+
+
+def postpone_unknown(
+    connection: Connection, *, known: Iterable[str], policy: RetryPolicy, reason: str
+) -> int:
+    """Deliveries that are due for destinations that nobody knows: they fail, for now at first."""
+    return connection.execute(
+        sa.text(_POSTPONE),
+        {
+            "known": sorted(known),
+            "reason": reason,
+            "delay": policy.ceiling,
+            "give_up": policy.give_up_after,
+        },
+    ).rowcount
