@@ -121,6 +121,10 @@ def _watch(process: Process, engine: Engine, store: ObjectStore, database_url: s
             _look(store)
         except GantryError as error:
             process.not_ready(str(error))
+        except Exception:
+            # A thread that ended here would leave its last word standing for ever.
+            log.exception("readiness_unknown")
+            process.not_ready("the index or the store fails in an unknown way")
         else:
             if migrated:
                 process.ready()
