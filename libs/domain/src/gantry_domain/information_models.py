@@ -1,0 +1,56 @@
+"""The information models of query and retrieve: their SOP classes, levels and unique keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gantry_domain.attributes import Level
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+# PS3.4 Tables C.6-1 to C.6-5.
+UNIQUE_KEYS: Mapping[Level, str] = MappingProxyType(
+    {
+        Level.PATIENT: "PatientID",
+        Level.STUDY: "StudyInstanceUID",
+        Level.SERIES: "SeriesInstanceUID",
+        Level.INSTANCE: "SOPInstanceUID",
+    }
+)
+
+# Query/Retrieve Level (0008,0052), PS3.4 C.4.1.1.3.1.
+_LEVEL_NAMES: Mapping[Level, str] = MappingProxyType(
+    {
+        Level.PATIENT: "PATIENT",
+        Level.STUDY: "STUDY",
+        Level.SERIES: "SERIES",
+        Level.INSTANCE: "IMAGE",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InformationModel:
+    """One model; `levels` from its root."""
+
+    find_class: str
+    levels: tuple[Level, ...]
+
+    def level_named(self, name: str) -> Level | None:
+        """The level that (0008,0052) names; None if the model has none of that name."""
+        for level in self.levels:
+            if _LEVEL_NAMES[level] == name.strip().upper():
+                return level
+        return None
+
+    def above(self, level: Level) -> tuple[Level, ...]:
+        """The levels between the root and this one."""
+        return self.levels[: self.levels.index(level)]
+
+
+STUDY_ROOT = InformationModel(STUDY_ROOT_FIND, (Level.STUDY, Level.SERIES, Level.INSTANCE))
+
+
+def level_name(level: Level) -> str:
+    """The value of (0008,0052) for a level."""
+    return _LEVEL_NAMES[level]
