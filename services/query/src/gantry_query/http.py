@@ -104,7 +104,7 @@ def _open_store(settings: Settings, process: Process) -> ObjectStore | None:
     """The object store, as soon as there is one; None when the process shall stop before."""
     while not process.stopping.is_set():
         try:
-            return DirectoryStore(settings.objects_folder)
+            return DirectoryStore(settings.objects_folder, create=False)
         except TransientError as error:
             process.not_ready(str(error))
             process.stopping.wait(_CHECK_EVERY)

@@ -70,13 +70,10 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         partition = archive.partition(request)
         one = subject.SOPInstanceUID is not None
         accepted = choose_instances(accept_of(request), one=one)
-        held = await archive.ask(
-            lambda: transfer_syntaxes_of(archive.engine, subject, partition=partition)
-        )
+        found, held = await archive.ask(lambda: _look_up(archive, subject, partition))
         if not held:
             raise NotHere(kind_of(subject))
         forms = _forms(held, accepted)
-        found = instances_of(archive.engine, subject, partition=partition)
         if not accepted.multipart:
             return await _single(archive, found, forms)
         body = Multipart(DICOM)
@@ -85,6 +82,17 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         return Streamed(chunks, media_type=body.media_type)
 
     return handle
+
+
+def _look_up(
+    archive: Archive, subject: Subject, partition: str
+) -> tuple[Iterator[StoredInstance], set[str]]:
+    """The instances of a subject, and the transfer syntaxes that they are held in."""
+    found = instances_of(archive.engine, subject, partition=partition)
+    if subject.SOPInstanceUID is None:
+        return found, transfer_syntaxes_of(archive.engine, subject, partition=partition)
+    one = list(found)
+    return iter(one), {stored.TransferSyntaxUID for stored in one}
 
 
 def _forms(held: set[str], accepted: Accepted) -> Mapping[str, Form]:

@@ -24,49 +24,50 @@ class Threads:
         """The result of `work`, done in a thread. A caller that leaves waits for it to end."""
         return await to_thread.run_sync(work, limiter=self._limiter)
 
-    async def stream(self, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks, each made in a thread while the one before it is being sent.
-
-        No thread is held while a slow client reads. The iterator is closed whatever happens.
-        """
-        pending = asyncio.ensure_future(self.run(lambda: next(chunks, None)))
-        try:
-            while (chunk := await pending) is not None:
-                pending = asyncio.ensure_future(self.run(lambda: next(chunks, None)))
-                yield chunk
-        finally:
-            # A generator cannot be closed while a thread is inside of it.
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([pending])
-                if not pending.cancelled():
-                    pending.exception()  # retrieved: raised above, or nobody is left to hear it
-                await self.run(getattr(chunks, "close", _nothing))
-
     async def begin(self, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """`stream`, with the first chunk made already: what fails at once fails before the answer.
+        """The chunks as a stream whose first is made already.
 
-        Raises what making the first chunk raises.
+        What fails at once is raised here, before an answer begins. Each further chunk is made
+        while the one before it is being sent; no thread is held while a slow client reads. The
+        iterator is closed whatever happens.
         """
         try:
-            first = await self.run(lambda: next(chunks, None))
+            first = await self._next(chunks)
         except BaseException:  # the caller's leaving too
-            with anyio.CancelScope(shield=True):
-                await self.run(getattr(chunks, "close", _nothing))
+            await self._close(chunks)
             raise
-        return self.stream(_again(first, chunks))
+        return self._stream(first, chunks)
+
+    async def _stream(self, first: bytes | None, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+        chunk = first
+        pending: asyncio.Future[bytes | None] | None = None
+        try:
+            while chunk is not None:
+                pending = asyncio.ensure_future(self._next(chunks))
+                yield chunk
+                chunk = await pending
+        finally:
+            if chunk is not None:
+                await self._close(chunks, after=pending)
+
+    async def _next(self, chunks: Iterator[bytes]) -> bytes | None:
+        return await self.run(lambda: next(chunks, None))
+
+    async def _close(
+        self, chunks: Iterator[bytes], *, after: asyncio.Future[bytes | None] | None = None
+    ) -> None:
+        # Also for one who is being cancelled; and a generator cannot be closed from outside while
+        # a thread is inside of it.
+        with anyio.CancelScope(shield=True):
+            if after is not None:
+                await asyncio.wait([after])
+                if not after.cancelled():
+                    after.exception()  # retrieved: raised already, or nobody is left to hear it
+            await self.run(getattr(chunks, "close", _nothing))
 
 
 def _nothing() -> None:
     return None
-
-
-def _again(first: bytes | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        if first is not None:
-            yield first
-            yield from chunks
-    finally:
-        getattr(chunks, "close", _nothing)()
 
 
 def joined(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes]:
