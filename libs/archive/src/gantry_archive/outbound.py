@@ -1,0 +1,159 @@
+"""Makes a stored instance ready to be sent: as it is stored, else in a syntax that the peer takes.
+
+Stored bytes first; else re-encoded while they stream; compressed pixels that the peer takes in no
+form are decoded in a process of its own. What cannot be sent whole is not sent at all.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
+from gantry_domain.errors import PermanentError, TransientError
+from gantry_domain.file_meta import parse_file_meta
+from gantry_domain.implicit import implicit_little_endian
+from gantry_domain.keys import object_key
+from gantry_domain.reencode import explicit_little_endian
+from gantry_domain.sources import WINDOW, Fetch
+from gantry_domain.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+    PixelEncoding,
+)
+from gantry_stores.index.delivery_leases import StoredInstance
+from gantry_stores.objects import ObjectStore
+
+LARGEST_DECODED = 512 * 2**20
+"""Bytes of the largest compressed object that is decoded: it is in memory as a whole."""
+
+_SECONDS = 300.0
+
+
+class NotSendable(PermanentError):
+    """An instance that this peer cannot be sent; the text says why."""
+
+
+class ProcessesExhausted(TransientError):
+    """No process could be started to decode pixels."""
+
+    def __init__(self) -> None:
+        super().__init__("no process could be started to decode pixels")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The context in which an instance is sent, and its data set in the context's syntax."""
+
+    context: NegotiatedContext
+    chunks: Iterable[bytes]
+
+
+@contextmanager
+def prepared(
+    stored: StoredInstance, contexts: NegotiatedContexts, *, store: ObjectStore
+) -> Iterator[Prepared]:
+    """The instance as this peer takes it, to be sent within the `with` block.
+
+    Raises `NotSendable`, `ObjectNotFound`, or a `TransientError`; so may the chunks, with
+    `UnreadableObject`, which is permanent.
+    """
+    key = object_key(stored.object_id)
+    as_stored = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
+    if as_stored is not None:
+        yield Prepared(as_stored, store.chunks(key, stored.dataset_offset))
+        return
+    context = contexts.fallback(stored.SOPClassUID)
+    if context is None:
+        raise NotSendable(_no_context(stored, contexts))
+    syntax = TRANSFER_SYNTAXES.get(stored.TransferSyntaxUID)
+    if syntax is None or syntax.pixels is PixelEncoding.REFERENCED:
+        raise NotSendable(
+            f"stored in {stored.TransferSyntaxUID}, which cannot be converted to what it accepts"
+        )
+    if not syntax.encapsulated:
+
+        def fetch(offset: int, length: int) -> bytes:
+            return store.read(key, offset, length)
+
+        yield Prepared(context, _reencoded(fetch, stored.size, stored, context))
+        return
+    with tempfile.TemporaryDirectory(prefix="gantry-decode-") as folder:
+        decoded = _decode(stored, store=store, folder=Path(folder))
+        with decoded.open("rb") as file:
+
+            def fetch_decoded(offset: int, length: int) -> bytes:
+                return os.pread(file.fileno(), length, offset)
+
+            parsed = parse_file_meta(fetch_decoded(0, WINDOW))
+            native = StoredInstance(
+                object_id=stored.object_id,
+                SOPClassUID=stored.SOPClassUID,
+                TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN,
+                dataset_offset=parsed.dataset_offset,
+                size=decoded.stat().st_size,
+            )
+            yield Prepared(context, _reencoded(fetch_decoded, native.size, native, context))
+
+
+def _no_context(stored: StoredInstance, contexts: NegotiatedContexts) -> str:
+    if any(context.SOPClassUID == stored.SOPClassUID for context in contexts.accepted):
+        return f"the destination accepts {stored.SOPClassUID} in no transfer syntax that fits"
+    return f"the destination does not accept the SOP class {stored.SOPClassUID}"
+
+
+def _reencoded(
+    fetch: Fetch, size: int, stored: StoredInstance, context: NegotiatedContext
+) -> Iterator[bytes]:
+    encode = (
+        explicit_little_endian
+        if context.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN
+        else implicit_little_endian
+    )
+    return encode(
+        fetch,
+        size=size,
+        dataset_offset=stored.dataset_offset,
+        transfer_syntax=stored.TransferSyntaxUID,
+    )
+
+
+def _decode(stored: StoredInstance, *, store: ObjectStore, folder: Path) -> Path:
+    """The file with native pixels. Decoders are native code that meets data from anywhere: what
+    crashes, hangs or grows there takes nothing with it."""
+    if stored.size > LARGEST_DECODED:
+        raise NotSendable(f"compressed in {stored.TransferSyntaxUID} and too large to be decoded")
+    source, target = folder / "stored.dcm", folder / "native.dcm"
+    with source.open("wb") as copy:
+        for chunk in store.chunks(object_key(stored.object_id)):
+            copy.write(chunk)
+    command = [sys.executable, "-m", "gantry_archive.decompressor", str(source), str(target)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # it may quote what it choked on
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                # Every thread of the numeric libraries reserves address space.
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotSendable(f"compressed in {stored.TransferSyntaxUID}; decoding hangs") from error
+    except OSError as error:
+        raise ProcessesExhausted from error
+    if done.returncode:
+        raise NotSendable(
+            f"compressed in {stored.TransferSyntaxUID}, which cannot be decoded for a destination "
+            "that accepts no compressed form of it"
+        )
+    return target
