@@ -99,10 +99,11 @@ class _Run:
 
     def sweep(self, stopping: threading.Event) -> None:
         with transaction(self._engine) as connection:
-            start = oldest_open_hour(connection)
             looks = open_hours(connection)
-        if start is None:
-            start = min([*looks, *self._first_stored_hour()], default=None)
+            after_closed = oldest_open_hour(connection)
+        # Every hour from the first one on is closed, was looked at, or comes after all of these.
+        starts = [*looks, *([after_closed] if after_closed else [])] or self._first_stored_hour()
+        start = min(starts, default=None)
         if start is None:
             return
         with transaction(self._engine) as connection:
@@ -132,7 +133,6 @@ class _Run:
 
     def _look(self, hour: datetime) -> None:
         """Lists an hour, hands over what lacks a row, and notes or closes it."""
-        began = datetime.now(UTC)
         objects = missing = 0
         for ids in self._listed(hour):
             objects += len(ids)
@@ -144,7 +144,7 @@ class _Run:
                 return  # the rest was not looked at
         close = not missing and self._now > hour + _HOUR + LONGEST_RECEPTION
         with transaction(self._engine) as connection:
-            note_look(connection, OpenHour(hour, objects, missing, began), close=close)
+            note_look(connection, OpenHour(hour, objects, missing, self._now), close=close)
         self.swept.looked += 1
         self.swept.closed += close
 
@@ -171,8 +171,9 @@ class _Run:
             return None
 
     def _take(self, lost: Sequence[UUID]) -> None:
-        for start in range(0, len(lost), _HANDED_OVER):
-            part = lost[start : start + min(_HANDED_OVER, self._left)]
+        while lost:
+            part = lost[: min(_HANDED_OVER, self._left)]
+            lost = lost[len(part) :]
             if not part or not self._hand_over([Receipt(each) for each in part]):
                 self.swept.more = True
                 return
