@@ -12,12 +12,12 @@ from pathlib import Path
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.limits import ServerLimits
+from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import TransientError
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE
-from gantry_ingress.partners import Partners, Sender
 from gantry_ingress.reception import StoreService
 from gantry_ingress.watch import Watch
 from gantry_runtime.entry import run
@@ -76,8 +76,8 @@ def _make_server(
     limits = settings.ingress
     partners = Partners(
         own_titles=settings.ae_titles,
-        senders=[
-            Sender(partner.ae_title, partner.hosts, partner.partition)
+        callers=[
+            Caller(partner.ae_title, partner.hosts, partner.partition)
             for partner in settings.partners
         ],
         accept_unknown=settings.unknown_partners.store == "accept",

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 from gantry_archive.staging import Provenance, Refusal, Staged, Stager, Staging
+from gantry_dimse.partners import Partners
 from gantry_dimse.storage import Reception, StoreOutcome, StoreRequest
 from gantry_domain.statuses import (
     CANNOT_UNDERSTAND,
@@ -14,7 +15,6 @@ from gantry_domain.statuses import (
     Status,
 )
 from gantry_ingress import metrics
-from gantry_ingress.partners import Partners
 from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)

@@ -1,9 +1,9 @@
 """Counts and logs what the associations do."""
 
 from gantry_dimse.observer import Ending, Fault, Peer
+from gantry_dimse.partners import Partners
 from gantry_domain.statuses import Rejection
 from gantry_ingress import metrics
-from gantry_ingress.partners import Partners
 from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)

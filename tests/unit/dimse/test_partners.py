@@ -1,24 +1,24 @@
-"""Who may send is decided on titles and addresses."""
+"""Who may call is decided on titles and addresses."""
 
 from ipaddress import ip_network
 
 import pytest
 
 from gantry_dimse.observer import Peer
+from gantry_dimse.partners import Caller, Partners
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
     Rejection,
 )
-from gantry_ingress.partners import Partners, Sender
 
 
 def partners(*, accept_unknown: bool = True) -> Partners:
     return Partners(
         own_titles=("GANTRY", "OLDGATEWAY"),
-        senders=[
-            Sender("CT01", (ip_network("10.1.2.0/24"), ip_network("fd00::/8")), "main"),
-            Sender("Mr 02", None, "research"),
+        callers=[
+            Caller("CT01", (ip_network("10.1.2.0/24"), ip_network("fd00::/8")), "main"),
+            Caller("Mr 02", None, "research", "GB18030"),
         ],
         accept_unknown=accept_unknown,
     )
@@ -63,3 +63,4 @@ def test_labels_and_partitions() -> None:
         "research",
         "main",
     ]
+    assert [known.charset(title) for title in ("CT01", "mr 02", "X")] == [None, "GB18030", None]

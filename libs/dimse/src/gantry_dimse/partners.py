@@ -1,4 +1,4 @@
-"""Who may send, and where what they send belongs: decided on titles and addresses alone."""
+"""Who may call, and what is known of them: decided on titles and addresses alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,48 +16,57 @@ MAIN_PARTITION = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """A configured partner: its title, the networks it may call from (None: any), its partition."""
+class Caller:
+    """A configured partner: its title, the networks it may call from (None: any), its partition.
+
+    `charset`: the character set of its texts, as a value of (0008,0005).
+    """
 
     ae_title: str
     hosts: tuple[IPv4Network | IPv6Network, ...] | None
     partition: str
+    charset: str | None = None
 
 
 class Partners:
     """The configured partners, found by their title; case does not count, for devices differ."""
 
     def __init__(
-        self, *, own_titles: Sequence[str], senders: Sequence[Sender], accept_unknown: bool
+        self, *, own_titles: Sequence[str], callers: Sequence[Caller], accept_unknown: bool
     ) -> None:
         self._own_titles = {title.casefold() for title in own_titles}
-        self._senders = {sender.ae_title.casefold(): sender for sender in senders}
+        self._callers = {caller.ae_title.casefold(): caller for caller in callers}
         self._accept_unknown = accept_unknown
 
     def admit(self, peer: Peer) -> Rejection | None:
         """None, or how an association is rejected (PS3.8 Table 9-21)."""
         if peer.called_ae.casefold() not in self._own_titles:
             return CALLED_AE_NOT_RECOGNIZED
-        sender = self._sender(peer)
-        if sender is None:
+        caller = self._caller(peer)
+        if caller is None:
             accepted = self._accept_unknown and peer.calling_ae != ""
             return None if accepted else CALLING_AE_NOT_RECOGNIZED
-        if sender.hosts is not None and not _within(peer.host, sender.hosts):
+        if caller.hosts is not None and not _within(peer.host, caller.hosts):
             return CALLING_AE_NOT_RECOGNIZED
         return None
 
     def label(self, calling_ae: str) -> str:
         """The partner's title for a metric, `other` for a stranger's."""
-        sender = self._senders.get(calling_ae.casefold())
-        return OTHER if sender is None else sender.ae_title
+        caller = self._callers.get(calling_ae.casefold())
+        return OTHER if caller is None else caller.ae_title
 
     def partition(self, calling_ae: str) -> str:
-        """The partition of what this partner sends."""
-        sender = self._senders.get(calling_ae.casefold())
-        return MAIN_PARTITION if sender is None else sender.partition
+        """The partition that this partner sends to and searches in."""
+        caller = self._callers.get(calling_ae.casefold())
+        return MAIN_PARTITION if caller is None else caller.partition
 
-    def _sender(self, peer: Peer) -> Sender | None:
-        return self._senders.get(peer.calling_ae.casefold())
+    def charset(self, calling_ae: str) -> str | None:
+        """The character set that this partner is configured with."""
+        caller = self._callers.get(calling_ae.casefold())
+        return None if caller is None else caller.charset
+
+    def _caller(self, peer: Peer) -> Caller | None:
+        return self._callers.get(peer.calling_ae.casefold())
 
 
 def _within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
