@@ -1,7 +1,7 @@
 """Reads a stored object for the index: ranged reads of its header, and its hash where missing."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -15,6 +15,7 @@ from gantry_domain.policies.findings import Severity
 from gantry_domain.receipts import Receipt
 from gantry_domain.sources import WINDOW, Fetch
 from gantry_runtime.logs import get_logger
+from gantry_runtime.settings import Partner
 from gantry_stores.index.headers import compress_header
 from gantry_stores.objects import ObjectStore
 
@@ -34,6 +35,21 @@ class ReadingRules:
 
     charsets: Mapping[str, str] = field(default_factory=dict)
     take_last: frozenset[str] = frozenset()
+
+
+def reading_rules(partners: Iterable[Partner]) -> ReadingRules:
+    """The rules that the configured partners make."""
+    partners = tuple(partners)
+    return ReadingRules(
+        charsets={
+            partner.ae_title.casefold(): partner.charset
+            for partner in partners
+            if partner.charset is not None
+        },
+        take_last=frozenset(
+            partner.ae_title.casefold() for partner in partners if partner.duplicates == "take_last"
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

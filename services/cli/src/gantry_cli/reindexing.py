@@ -4,7 +4,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gantry_archive.reading import ReadingRules
+from gantry_archive.reading import reading_rules
 from gantry_archive.reindex import Reindexed, reindex
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.settings import Settings
@@ -33,7 +33,7 @@ def run_reindex(settings: Settings) -> int:
                 DirectoryStore(folder),
                 engine,
                 progress=progress.show,
-                rules=_rules(settings),
+                rules=reading_rules(settings.partners),
                 readers=readers,
             )
     finally:
@@ -44,13 +44,6 @@ def run_reindex(settings: Settings) -> int:
     if done.strange:
         sys.stdout.write(f"{done.strange} files of the store have names that are not ours\n")
     return 0
-
-
-def _rules(settings: Settings) -> ReadingRules:
-    return ReadingRules(
-        charsets={p.ae_title: p.charset for p in settings.partners if p.charset is not None},
-        take_last=frozenset(p.ae_title for p in settings.partners if p.duplicates == "take_last"),
-    )
 
 
 class _Progress:

@@ -94,7 +94,7 @@ class _Watch:
             self._broker.length(BEAT_QUEUE)
             ping(self._engine)
             if self._store is None:
-                self._store = DirectoryStore(self._settings.objects_folder)
+                self._store = DirectoryStore(self._settings.objects_folder, create=False)
             self._store.probe()
         except TransientError as error:
             self._process.not_ready(str(error))

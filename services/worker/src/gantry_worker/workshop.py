@@ -6,7 +6,7 @@ from functools import cached_property
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.reading import ReadingRules
+from gantry_archive.reading import ReadingRules, reading_rules
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
@@ -24,7 +24,7 @@ class Workshop:
     @cached_property
     def store(self) -> ObjectStore:
         """The object store. Raises `StoreUnavailable`, and is tried again next time."""
-        return DirectoryStore(self.settings.objects_folder)
+        return DirectoryStore(self.settings.objects_folder, create=False)
 
     @cached_property
     def engine(self) -> Engine:
@@ -41,20 +41,4 @@ class Workshop:
     @cached_property
     def rules(self) -> ReadingRules:
         """What the configuration says of senders."""
-        return reading_rules(self.settings)
-
-
-def reading_rules(settings: Settings) -> ReadingRules:
-    """What the configuration says of senders, by their casefolded title."""
-    return ReadingRules(
-        charsets={
-            partner.ae_title.casefold(): partner.charset
-            for partner in settings.partners
-            if partner.charset
-        },
-        take_last=frozenset(
-            partner.ae_title.casefold()
-            for partner in settings.partners
-            if partner.duplicates == "take_last"
-        ),
-    )
+        return reading_rules(self.settings.partners)
