@@ -344,6 +344,32 @@ def test_a_port_in_use_is_one_line(ingress: Ingress) -> None:
     assert "GANTRY_PORT_BASE" in lines[0]
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(make_ingress: Callable[..., Ingress]) -> None:
+    ingress = make_ingress()
+    ingress.objects.write_text("a file where the folder should be")
+    done = subprocess.run(
+        [sys.executable, "-m", "gantry_ingress"],
+        env=ingress.environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert str(ingress.objects) in line
+
+
+def test_a_process_that_starts_again_makes_no_new_store(ingress: Ingress) -> None:
+    away = ingress.objects.with_name("away")
+    ingress.objects.rename(away)
+    for pid in ingress.children():
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: "cannot be used" in ingress.ready()[1], "not ready")
+    assert not ingress.objects.exists()
+    away.rename(ingress.objects)
+    eventually(lambda: ingress.ready()[0] == 200, "ready again")
+
+
 def test_a_supervisor_killed_takes_its_processes_along(ingress: Ingress) -> None:
     children = ingress.children()
     assert len(children) == 2

@@ -190,6 +190,17 @@ class TestDirectoryStore:
         store.create("b").abort()
         assert list((folder / ".tmp").iterdir()) == []
 
+    def test_a_folder_is_made_only_by_who_says_so(self, folder: Path) -> None:
+        with pytest.raises(StoreUnavailable):
+            DirectoryStore(folder, create=False)
+        # Nor is an empty one, such as the place of an unmounted volume, taken for a store.
+        folder.mkdir()
+        with pytest.raises(StoreUnavailable):
+            DirectoryStore(folder, create=False)
+        assert list(folder.iterdir()) == []
+        DirectoryStore(folder)
+        put(DirectoryStore(folder, create=False), "a")
+
     def test_a_folder_that_went_away_is_not_made_again(self, folder: Path) -> None:
         store = DirectoryStore(folder)
         put(store, HOUR + "a.dcm")

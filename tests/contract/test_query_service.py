@@ -52,6 +52,7 @@ class QueryService:
     def __init__(self, folder: Path, database_url: str) -> None:
         base = free_port_base()
         self.objects = folder / "objects"
+        DirectoryStore(self.objects)  # as the ingress makes it; the query service never does
         self.log = folder / "log"
         self.web = f"http://127.0.0.1:{8080 + base}/dicomweb"
         self.probes = f"http://127.0.0.1:{9103 + base}"

@@ -1,11 +1,13 @@
-"""Starts the ingress: binds the DIMSE port and supervises the processes that serve it."""
+"""Starts the ingress: makes the object store, binds the DIMSE port, supervises the receivers."""
 
 import tempfile
 from pathlib import Path
 
+from gantry_domain.errors import ConfigurationError, TransientError
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
+from gantry_stores.objects import DirectoryStore
 
 LISTENER = "dimse"
 
@@ -16,6 +18,12 @@ STOP_GRACE = 30.0
 def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
+    # Here alone: a process that is started again later must not take a folder that has gone (an
+    # unmounted volume) for one that was never made. A directory store survives the exec.
+    try:
+        DirectoryStore(settings.objects_folder, create=True)
+    except TransientError as error:
+        raise ConfigurationError(f"{settings.objects_folder}: {error}") from error
     listener = listen(settings.listen.address, settings.ports.dimse, "storage over DIMSE")
     with tempfile.TemporaryDirectory(prefix="gantry-ingress-") as folder:
         receiver = ProcessSpec(

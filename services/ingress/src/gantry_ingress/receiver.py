@@ -113,7 +113,7 @@ def _open_store(folder: Path, process: Process) -> DirectoryStore | None:
     """The object store, as soon as there is one; None when the process shall stop before."""
     while not process.stopping.is_set():
         try:
-            return DirectoryStore(folder)
+            return DirectoryStore(folder, create=False)
         except TransientError as error:
             process.not_ready(str(error))
             process.stopping.wait(_RETRY_SECONDS)

@@ -4,8 +4,8 @@
     <folder>/objects/2024/05/01/12/<uuid>.dcm     what is committed
 
 The temporary file becomes visible by `link`, which, unlike a rename, refuses to overwrite. The
-folder and its `.tmp` are made once, at the start: when they vanish later (an unmounted volume),
-the store is away, and nothing is written to the place below.
+folder and its `.tmp` are made by whoever says `create`, once, and by nobody else: when they vanish
+later (an unmounted volume), the store is away, and nothing is written to the place below.
 """
 
 import errno
@@ -116,18 +116,20 @@ class DirectoryWriter:
 class DirectoryStore:
     """An `ObjectStore` in a folder of a POSIX file system."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder if it is absent, and remove what writers left behind a day ago.
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Open the folder and remove what writers left behind a day ago.
 
-        Raises `StoreFull`, `StoreUnavailable`.
+        `create`: make it if it is absent, which must not be said by a process that may be started
+        again at any time. Raises `StoreFull`, `StoreUnavailable`.
         """
         self._root = str(folder.absolute())
         self._temporary = f"{self._root}/{_TEMPORARY}"
         self._folders = FolderSync()
         self._known: dict[str, None] = {}
         try:
-            os.makedirs(self._temporary, mode=0o750, exist_ok=True)
-            sync_folder(self._root)
+            if create:
+                os.makedirs(self._temporary, mode=0o750, exist_ok=True)
+                sync_folder(self._root)
             self._remove_leftovers()
         except OSError as error:
             raise _translate(error, "opening it") from error
