@@ -26,7 +26,7 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
         # The tests make settings of their own.
         if not key.lstrip("_").startswith("GANTRY_")
     }
-    environ["PATH"] = f"{binaries}{os.pathsep}{environ.get('PATH', '')}"
+    # PATH stays: in the environment's own folder are pynetdicom's programs with dcmtk's names.
     steps: list[tuple[str, ...]] = [
         ("ruff", "check", "--quiet"),
         ("ruff", "format", "--check", "--quiet"),
