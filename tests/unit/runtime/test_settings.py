@@ -209,3 +209,27 @@ def test_a_long_data_folder_still_has_short_sockets(tmp_path: Path) -> None:
     assert places.run == load_settings({"GANTRY_DATA": str(long)}).embedded.run
     other = load_settings({"GANTRY_DATA": str(tmp_path / ("y" * 100))}).embedded
     assert other.run != places.run
+
+
+@pytest.mark.parametrize(
+    ("text", "strangers_may"),
+    [
+        ("", True),
+        ("listen: {address: 0.0.0.0}\nauth: none", False),
+        ("listen: {address: 0.0.0.0}\nauth: none\nunknown_partners: accept", True),
+        ("listen: {address: 0.0.0.0}\nauth: none\nunknown_partners: {query: accept}", True),
+        ("unknown_partners: {store: refuse}", True),
+        ("unknown_partners: refuse", False),
+        ("unknown_partners: {query: refuse}", False),
+    ],
+)
+def test_who_may_query(load: Load, text: str, strangers_may: bool) -> None:
+    assert load(text).strangers_may_query is strangers_may
+
+
+def test_the_door_of_queries_has_limits_of_its_own(load: Load) -> None:
+    settings = load("query: {processes: 1, max_associations: 9, max_matches: 500}")
+    assert (settings.query.processes, settings.query.max_associations) == (1, 9)
+    assert settings.query.max_matches == 500
+    assert settings.ingress.max_associations == 100
+    assert load().query.max_matches is None

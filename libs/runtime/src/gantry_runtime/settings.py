@@ -19,8 +19,10 @@ from pydantic import (
 )
 
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.routes import Route, check_destinations
 from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
+from gantry_runtime.forwarding import Forward, RouteSection
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.values import (
     AETitle,
@@ -117,6 +119,8 @@ class UnknownPartners(_Section):
     """What callers may do whose AE title is not among the partners."""
 
     store: Literal["accept", "refuse"] = "accept"
+    query: Literal["accept", "refuse"] | None = None
+    """None: accept where only this machine can call."""
 
 
 class Worker(_Section):
@@ -126,8 +130,8 @@ class Worker(_Section):
     batch: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class Ingress(_Section):
-    """The limits of the DIMSE front door."""
+class _DimseDoor(_Section):
+    """The limits of a DIMSE port."""
 
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -136,9 +140,21 @@ class Ingress(_Section):
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("5m")
     max_pdu: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 256 * 1024
+
+
+class Ingress(_DimseDoor):
+    """The DIMSE front door."""
+
     max_object_size: Size = 16 * 2**30
     store_patience: Duration = parse_duration("20s")
     """How long a C-STORE waits for a store that is away before it is answered with A700."""
+
+
+class Query(_DimseDoor):
+    """The DIMSE port of query and retrieve."""
+
+    max_matches: Annotated[int, Field(ge=1)] | None = None
+    """At most so many matches of one C-FIND are returned, then A700; None: all."""
 
 
 class Sweep(_Section):
@@ -195,8 +211,11 @@ class Configuration(_Section):
     )
     worker: Worker = Worker()
     ingress: Ingress = Ingress()
+    query: Query = Query()
     sweep: Sweep = Sweep()
     http: Http = Http()
+    forward: Forward = Forward()
+    routes: Annotated[tuple[RouteSection, ...], Field(strict=False)] = ()
 
     @field_validator("ae_titles")
     @classmethod
@@ -239,6 +258,30 @@ class Configuration(_Section):
             raise ValueError("write the path of a folder; other kinds of store are not built yet")
         return place
 
+    @field_validator("forward")
+    @classmethod
+    def _delays_that_grow(cls, forward: Forward) -> Forward:
+        forward.retry_policy()
+        return forward
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        names = [route.name for route in self.routes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the route {name} is listed twice")
+        known = [partner.ae_title for partner in self.partners if partner.address]
+        try:
+            check_destinations(self.route_table, known)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def route_table(self) -> tuple[Route, ...]:
+        """The routes as values."""
+        return tuple(section.route() for section in self.routes)
+
     @model_validator(mode="after")
     def _open_doors_are_written_out(self) -> Self:
         if not self.listen.loopback and self.auth is None:
@@ -263,6 +306,12 @@ class Settings(Configuration):
     def ports(self) -> Ports:
         """The ports of this run."""
         return Ports(*(port + self.port_base for port in _DEFAULT_PORTS))
+
+    @property
+    def strangers_may_query(self) -> bool:
+        """Whether callers may query and retrieve whose AE title is not among the partners."""
+        answer = self.unknown_partners.query
+        return self.listen.loopback if answer is None else answer == "accept"
 
     @property
     def embedded(self) -> EmbeddedPlaces:
