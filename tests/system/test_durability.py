@@ -23,6 +23,9 @@ from blackbox.run import Gantry
 from blackbox.scu import Modality, associate, begin_store, contexts_of, send
 from blackbox.waiting import until
 
+# pynetdicom, as a sender, leaves the socket of a refused connection to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 2s}

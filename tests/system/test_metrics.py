@@ -130,19 +130,19 @@ def test_query_counts_requests_by_route(gantry: Gantry, images: Sequence[Sample]
     study = images[0].StudyInstanceUID
     gantry.http.get("/dicomweb/studies/1.2.3.4/metadata")
 
-    def count(status: str, *parts: str) -> Callable[[], bool]:
+    def count(status: str, route: str) -> Callable[[], bool]:
+        labels = {"status": status, "route": route, "method": "GET"}
+
         def requests(metrics: Metrics) -> float:
-            return sum(
-                sample.value
-                for sample in metrics.matching("gantry_query_http_requests_total", status=status)
-                if all(part in sample.labels["route"] for part in parts)
-            )
+            return metrics.value("gantry_query_http_requests_total", **labels)
 
         return lambda: requests(gantry.metrics("query")) - requests(before) == 1
 
-    until(count("200", "/studies/", "/instances/"), "the retrieval is counted under its route")
-    until(count("200", "/instances"), "the search is counted under its route")
-    until(count("404", "/metadata"), "the failure is counted under its route")
+    study_route = "/dicomweb/studies/{StudyInstanceUID}"
+    instances = study_route + "/series/{SeriesInstanceUID}/instances/{SOPInstanceUID}"
+    until(count("200", instances), "the retrieval is counted under its route")
+    until(count("200", "/dicomweb/instances"), "the search is counted under its route")
+    until(count("404", f"{study_route}/metadata"), "the failure is counted too")
     routes = {
         sample.labels["route"]
         for sample in gantry.metrics("query").matching("gantry_query_http_requests_total")

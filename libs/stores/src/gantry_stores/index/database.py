@@ -33,6 +33,8 @@ _TRANSIENT_CODES = _CONTENDED | {
     "25P04",  # transaction_timeout
 }
 
+_SESSION_ENDED = "57P"  # operator intervention but for query_canceled, which is 57014
+
 _VALUES = ("22", "23", "54")  # data exceptions, constraints, limits such as an index row's size
 
 
@@ -126,7 +128,13 @@ def _milliseconds(span: timedelta) -> int:
 
 def _name_error(context: ExceptionContext) -> Exception | None:
     original = context.original_exception
-    return _named(original) if isinstance(original, psycopg.Error) else None
+    if not isinstance(original, psycopg.Error):
+        return None
+    if (original.sqlstate or "").startswith(_SESSION_ENDED):
+        # The driver learns it from the next read alone.
+        context.is_disconnect = True
+    # The pool answers a failed ping with a new connection, unless the failure has another name.
+    return None if context.is_pre_ping else _named(original)
 
 
 def _named(error: psycopg.Error) -> IndexUnavailable | IndexRefused:
