@@ -1,0 +1,77 @@
+"""What the configuration says of forwarding: routes, and how destinations are treated."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gantry_domain.deliveries import RetryPolicy
+from gantry_domain.errors import ConfigurationError
+from gantry_domain.routes import Route, Trigger
+from gantry_runtime.values import AETitle, Duration, parse_duration
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Backoff(_Section):
+    """How long a delivery that failed waits: up to `first`, then twice as long each time."""
+
+    first: Duration = parse_duration("10s")
+    longest: Duration = parse_duration("5m")
+
+
+class Forward(_Section):
+    """How deliveries are sent."""
+
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    """Deliveries on their way to one destination at once, over all workers."""
+    lease: Duration = parse_duration("30s")
+    """After how long another worker goes on with what a dead one was sending."""
+    backoff: Backoff = Backoff()
+    give_up_after: Duration = parse_duration("3d")
+    """How long a destination may fail before its delivery is dead."""
+    connect_timeout: Duration = parse_duration("10s")
+    acse_timeout: Duration = parse_duration("30s")
+    dimse_timeout: Duration = parse_duration("60s")
+    network_timeout: Duration = parse_duration("60s")
+    """How long a destination may take nothing of what is sent."""
+
+    def retry_policy(self) -> RetryPolicy:
+        """Raises `ValueError` for a first delay that is longer than the longest."""
+        return RetryPolicy(
+            base=self.backoff.first,
+            ceiling=self.backoff.longest,
+            give_up_after=self.give_up_after,
+        )
+
+
+def _one_or_more(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    if isinstance(value, Mapping):
+        return {key: [each] if isinstance(each, str) else each for key, each in value.items()}
+    return value
+
+
+class RouteSection(_Section):
+    """One route: `when` holds, so send to these."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    when: Annotated[
+        dict[str, Annotated[tuple[str, ...], Field(strict=False)]], BeforeValidator(_one_or_more)
+    ] = Field(default_factory=dict)
+    send_to: Annotated[tuple[AETitle, ...], Field(strict=False)]
+    trigger: Literal["complete"] = "complete"
+
+    def route(self) -> Route:
+        """The route as a value. Raises `ValueError` for conditions that mean nothing."""
+        try:
+            return Route(
+                name=self.name,
+                when=self.when,
+                send_to=self.send_to,
+                trigger=Trigger(self.trigger),
+            )
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error

@@ -1,0 +1,74 @@
+"""Routes and destinations of the configuration, and what is said about mistakes in them."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gantry_domain.errors import ConfigurationError
+from gantry_domain.routes import StudyFacts, destinations
+from gantry_runtime.settings import Settings, load_settings
+
+PARTNER = "partners: [{ae_title: READING, address: 'reading.example:11112'}]\n"
+
+
+def load(tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "gantry.yaml"
+    file.write_text(text)
+    return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path)})
+
+
+def test_a_route_of_the_design(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        PARTNER
+        + "routes:\n"
+        + "  - {name: night-reads, when: {Modality: [CT, MR], calling_ae: CT01},"
+        + " send_to: [READING], trigger: complete}\n",
+    )
+    facts = StudyFacts(partition="main", ModalitiesInStudy=("MR",), calling_aes=("CT01",))
+    assert destinations(settings.route_table, facts) == ("READING",)
+    other = StudyFacts(partition="main", ModalitiesInStudy=("MR",), calling_aes=("CT02",))
+    assert destinations(settings.route_table, other) == ()
+
+
+def test_every_study_to_each_of_a_list(tmp_path: Path) -> None:
+    settings = load(tmp_path, PARTNER + "routes: [{name: all, send_to: [READING]}]\n")
+    assert destinations(settings.route_table, StudyFacts(partition="x")) == ("READING",)
+
+
+def test_defaults_of_sending(tmp_path: Path) -> None:
+    policy = load(tmp_path, "{}").forward.retry_policy()
+    assert policy.longest_delay(1) == timedelta(seconds=10)
+    assert policy.longest_delay(99) == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("routes: [{name: a, send_to: [NOBODY]}]", "route a sends to NOBODY"),
+        (PARTNER + "routes: [{name: a, send_to: []}]", "a names no destination"),
+        (
+            PARTNER + "routes: [{name: a, when: {Modallity: CT}, send_to: [READING]}]",
+            "a asks for Modallity",
+        ),
+        (
+            PARTNER + "routes: [{name: a, when: {Modality: []}, send_to: [READING]}]",
+            "nothing under Modality",
+        ),
+        (
+            PARTNER + "routes: [{name: a, send_to: [READING]}, {name: a, send_to: [READING]}]",
+            "the route a is listed twice",
+        ),
+        (PARTNER + "routes: [{name: a, send_to: [READING], trigger: never}]", "trigger"),
+        (PARTNER + "routes: [{name: a, send_to: [READING], prio: 1}]", "prio"),
+        ("partners: [{ae_title: R}]\nroutes: [{name: a, send_to: [R]}]", "not a partner with an"),
+        ("forward: {backoff: {first: 10m, longest: 1m}}", "within the ceiling"),
+        ("forward: {lease: 30}", "forward.lease"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_name(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        load(tmp_path, text)
+    assert said in str(failure.value)
+    assert "\n" not in str(failure.value)
