@@ -111,6 +111,8 @@ def wild(pattern: str, text: str) -> bool:
 def name_passes(pattern: str, name: str) -> bool:
     groups = [plain(group) for group in name.split("=")]
     wanted = [plain(group) for group in pattern.split("=")]
+    while len(wanted) > 1 and not wanted[-1]:
+        wanted.pop()  # groups at the end that are empty may be left out (PS3.5 6.2.1)
     if len(wanted) == 1:
         return any(group and wild(wanted[0], group) for group in groups)
     groups += [""] * 3
