@@ -111,8 +111,11 @@ def test_what_is_huge_stays_in_the_header():
 
 
 def test_patients_are_told_apart_by_their_issuer_and_without_identifier_by_study():
-    def identity(study="1.2", **columns):
-        return patient_identity(columns, study)
+    def identity(study="1.2", patient_id=None, issuer_of_patient_id=None):
+        values = {"00100020": patient_id, "00100021": issuer_of_patient_id}
+        return patient_identity(
+            {tag: element("LO", value) for tag, value in values.items() if value}, study
+        )
 
     assert identity(patient_id="A") == identity("1.3", patient_id="A")
     assert identity(patient_id="A") != identity(patient_id="A", issuer_of_patient_id="X")

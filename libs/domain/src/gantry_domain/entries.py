@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from gantry_domain.attributes import Level
-from gantry_domain.levels import LevelValues, level_values, patient_identity
+from gantry_domain.levels import LevelValues, level_values
 from gantry_domain.policies.findings import Severity
 
 # Of an object whose file meta information names none.
@@ -72,8 +72,3 @@ class Unreadable:
 def study_values(attributes: dict[str, Any]) -> LevelValues:
     """What a study's row holds: its own attributes and those of its patient."""
     return level_values(attributes, Level.PATIENT, Level.STUDY)
-
-
-def identity_of(attributes: dict[str, Any], StudyInstanceUID: str) -> str:
-    """Who the patient of an object is: `gantry_domain.levels.patient_identity`."""
-    return patient_identity(level_values(attributes, Level.PATIENT).columns, StudyInstanceUID)

@@ -8,11 +8,12 @@ times as HHMMSS.FFFFFF, so that comparing text compares moments.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
 
-from gantry_domain.attributes import Attribute, Level, Matching, attributes_at
+from gantry_domain.attributes import BY_KEYWORD, Attribute, Level, Matching, attributes_at
 from gantry_domain.names import VALUE_SEPARATOR, fold, grams
 
 TEXT_LIMIT = 256  # characters; an index row of PostgreSQL ends at about 2.7 kB
@@ -37,28 +38,27 @@ def level_values(attributes: Mapping[str, Any], *levels: Level) -> LevelValues:
     """What a row for `levels` holds of a header (its DICOM JSON model)."""
     columns: dict[str, str | None] = {}
     found: dict[str, Any] = {}
-    for attribute, tag in _TABLE[levels] if levels in _TABLE else _table(*levels):
+    for attribute, tag, column in _table(levels):
         element = attributes.get(tag)
         if element is not None and _small(element):
             found[tag] = element
-        if attribute.matching is not None and attribute.matching is not Matching.UID:
-            columns[attribute.column] = searchable(attribute, element)
+        if column is not None:
+            columns[column] = None if element is None else searchable(attribute, element)
     return LevelValues(columns, found)
 
 
-def _table(*levels: Level) -> list[tuple[Attribute, str]]:
-    return [(found, found.tag) for found in attributes_at(*levels) if not found.computed]
-
-
-_TABLE = {
-    levels: _table(*levels)
-    for levels in (
-        (Level.PATIENT,),
-        (Level.PATIENT, Level.STUDY),
-        (Level.SERIES,),
-        (Level.INSTANCE,),
-    )
-}
+@cache
+def _table(levels: tuple[Level, ...]) -> list[tuple[Attribute, str, str | None]]:
+    """Attribute, tag, and the column by which it is searched."""
+    return [
+        (
+            found,
+            found.tag,
+            found.column if found.matching and found.matching is not Matching.UID else None,
+        )
+        for found in attributes_at(*levels)
+        if not found.computed
+    ]
 
 
 def _small(element: Mapping[str, Any]) -> bool:
@@ -116,14 +116,20 @@ def name_grams(columns: Mapping[str, str | None]) -> list[str]:
     return sorted(grams(columns.get("patient_name") or ""))
 
 
-def patient_identity(columns: Mapping[str, str | None], StudyInstanceUID: str) -> str:
-    """Who the patient of a row is: PatientID with its issuer.
+_IDENTITY = [
+    (BY_KEYWORD[keyword], BY_KEYWORD[keyword].tag) for keyword in ("PatientID", "IssuerOfPatientID")
+]
+
+
+def patient_identity(attributes: Mapping[str, Any], StudyInstanceUID: str) -> str:
+    """Who the patient of a header is: PatientID with its issuer, as far as both are searchable.
 
     Without PatientID it is the study: two studies without one are not of the same person.
     """
-    PatientID = columns.get("patient_id")
+    PatientID, issuer = (
+        searchable(attribute, attributes.get(tag)) or "" for attribute, tag in _IDENTITY
+    )
     if not PatientID:
         return f"study:{StudyInstanceUID}"
     # As JSON, for both may hold any character.
-    identity = [PatientID, columns.get("issuer_of_patient_id") or ""]
-    return f"patient:{orjson.dumps(identity).decode()}"
+    return f"patient:{orjson.dumps([PatientID, issuer]).decode()}"

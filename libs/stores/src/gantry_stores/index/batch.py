@@ -41,8 +41,9 @@ from gantry_stores.index.schema import instance, object_
 class BatchRequest:
     """What one transaction is to do.
 
-    `relations` are the comparisons known so far, `take_last` the (casefolded) calling AE titles whose
-    newer demographics replace older ones, `also_lock` studies that an earlier attempt found concerned.
+    `relations` are the comparisons known so far, `take_last` the calling AE titles (casefolded)
+    whose newer demographics replace older ones, `also_lock` studies that an earlier attempt found
+    concerned.
     """
 
     entries: Sequence[Entry]

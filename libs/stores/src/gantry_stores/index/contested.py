@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 from gantry_domain.comparison import Relation
 from gantry_domain.duplicates import ObjectState, Outcome, Pair, Reason, Rival, recorded_relations
 from gantry_domain.duplicates import settle as settle_rivals
-from gantry_domain.entries import Entry, identity_of
+from gantry_domain.entries import Entry
+from gantry_domain.levels import patient_identity
 from gantry_stores.index.level_rows import (
     Rows,
     SeriesKey,
@@ -211,7 +212,7 @@ def _move(
             **instance_source_values(
                 move.primary.id,
                 move.primary.SOPClassUID,
-                identity_of(headers[move.primary.id], move.primary.study[1]),
+                patient_identity(headers[move.primary.id], move.primary.study[1]),
                 headers[move.primary.id],
             ),
         }

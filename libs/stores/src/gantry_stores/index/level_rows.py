@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.attributes import Level
-from gantry_domain.entries import Entry, identity_of, study_values
+from gantry_domain.entries import Entry, study_values
 from gantry_domain.keys import received_at
-from gantry_domain.levels import LevelValues, level_values, name_grams
+from gantry_domain.levels import LevelValues, level_values, name_grams, patient_identity
 from gantry_stores.index.database import IndexContended
 from gantry_stores.index.headers import decode_header
 from gantry_stores.index.recordsets import insert_rows, rows_parameter
@@ -138,7 +138,9 @@ def instance_source_values(
 def lock_patients(connection: Connection, rows: Rows, entries: Sequence[Entry]) -> None:
     """Finds or makes the patients of the entries and locks them."""
     for entry in entries:
-        rows.identities[entry.object_id] = identity_of(entry.attributes, entry.StudyInstanceUID)
+        rows.identities[entry.object_id] = patient_identity(
+            entry.attributes, entry.StudyInstanceUID
+        )
     sources = lowest(entries, lambda entry: (entry.partition, rows.identities[entry.object_id]))
     ensure_patients(
         connection,

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.attributes import Level
-from gantry_domain.entries import Entry, identity_of
+from gantry_domain.entries import Entry
 from gantry_domain.keys import received_at
-from gantry_domain.levels import level_values
+from gantry_domain.levels import level_values, patient_identity
 from gantry_stores.index.level_rows import (
     PatientKey,
     Row,
@@ -243,7 +243,7 @@ class _Studies:
         wanted: dict[PatientKey, tuple[UUID, dict[str, Any]]] = {}
         for pk, source in changed.items():
             partition, uid = self._studies[pk].key
-            keys[pk] = (partition, identity_of(headers[source], uid))
+            keys[pk] = (partition, patient_identity(headers[source], uid))
             if keys[pk] not in self._rows.patients:
                 wanted[keys[pk]] = (source, headers[source])
         if wanted:
