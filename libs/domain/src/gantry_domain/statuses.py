@@ -24,6 +24,12 @@ DATA_SET_DOES_NOT_MATCH_SOP_CLASS = Status(
 CANNOT_UNDERSTAND = Status(0xC000, "Error: Cannot understand", "PS3.4 Table B.2-1")
 # Our own in the range "Cannot understand": A7xx would make senders try again for ever.
 OBJECT_TOO_LARGE = Status(0xC0F0, "Error: Object larger than configured", "PS3.4 Table B.2-1")
+
+# C-FIND, PS3.4 Table C.4-1.
+OUT_OF_RESOURCES_TO_FIND = Status(0xA700, "Refused: Out of resources", "PS3.4 C.4.1.1.4")
+IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS = Status(
+    0xA900, "Error: Data Set does not match SOP Class", "PS3.4 C.4.1.1.4"
+)
 UNABLE_TO_PROCESS = Status(0xC001, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
 
 # General, PS3.7 Annex C.

@@ -1,26 +1,9 @@
 """The metrics of the ingress. A partner is a configured AE title, or `other`."""
 
+from gantry_archive.association_watch import association_metrics
 from gantry_runtime.metrics import counter, gauge, histogram
 
-ASSOCIATIONS_OPENED = counter(
-    "gantry_ingress_associations_opened_total", "Associations that were accepted", ["partner"]
-)
-ASSOCIATIONS_REJECTED = counter(
-    "gantry_ingress_associations_rejected_total",
-    "Association requests that were rejected, by reason (PS3.8 Table 9-21)",
-    ["partner", "reason"],
-)
-ASSOCIATIONS_ENDED = counter(
-    "gantry_ingress_associations_ended_total",
-    "Associations that have ended, by how: released, peer_aborted, lost, idle, ...",
-    ["partner", "ending"],
-)
-ASSOCIATIONS_ACTIVE = gauge("gantry_ingress_associations_active", "Associations that are open now")
-CONNECTIONS_FAULTED = counter(
-    "gantry_ingress_connections_faulted_total",
-    "Connections that never became a request: silent, not_dicom, lost, too_many",
-    ["fault"],
-)
+ASSOCIATIONS = association_metrics("ingress")
 INSTANCES = counter(
     "gantry_ingress_instances_total",
     "C-STORE requests by the status of their answer",
@@ -49,6 +32,3 @@ RECEIPTS_DROPPED = counter(
     "Receipts given up because the broker was away for too long; the sweep finds their objects",
 )
 RECEIPTS_WAITING = gauge("gantry_ingress_receipts_waiting", "Receipts that wait for the broker")
-FAILURES = counter(
-    "gantry_ingress_failures_total", "Associations that ended by an error of our own"
-)

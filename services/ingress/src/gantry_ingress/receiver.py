@@ -9,6 +9,7 @@ that is closed.
 import sys
 from pathlib import Path
 
+from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.limits import ServerLimits
@@ -19,7 +20,6 @@ from gantry_domain.errors import TransientError
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE
 from gantry_ingress.reception import StoreService
-from gantry_ingress.watch import Watch
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
@@ -102,7 +102,7 @@ def _make_server(
         ),
         supported=SupportedContexts(),
         storage=StoreService(stager, partners=partners),
-        observer=Watch(partners),
+        observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,
         shares_listener=limits.processes > 1,
