@@ -21,6 +21,7 @@ from gantry_domain.keys import OBJECTS, NotAnObjectKey, parse_object_key
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
+from gantry_stores.index.delivery_plans import mark_all_routed
 from gantry_stores.objects import ObjectStore
 
 log = get_logger(__name__)
@@ -72,6 +73,8 @@ def reindex(
         )
         done.states.update(outcome.state for outcome in result.outcomes.values())
         judge_studies(engine, result.study_pks)
+        with transaction(engine) as connection:
+            mark_all_routed(connection)
         progress(done)
     judge_studies(engine)
     return done

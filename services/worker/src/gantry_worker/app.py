@@ -2,13 +2,15 @@
 
 beat ──▶ sweep, judge, purge, measure ──▶ chores (one process)
 ingress ──▶ receipts ──────────────────▶ index (as many processes as configured)
+delivery rows ─────────────────────────▶ lanes (one process, threads per destination)
 """
 
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
 from gantry_stores.queue import BEAT_QUEUE, INDEX_QUEUE, JUDGE_QUEUE
 
-# A batch waits at most half of it for the database, and then goes back to the broker.
+# A batch waits at most half of it for the database, and then goes back to the broker; lanes end
+# their present instances, then break off.
 _STOP_GRACE = 30.0
 
 
@@ -29,9 +31,10 @@ def main() -> int:
         stop_grace=_STOP_GRACE,
     )
     beat = ProcessSpec(name="beat", module="gantry_worker.beat", stop_grace=_STOP_GRACE)
+    forward = ProcessSpec(name="lanes", module="gantry_worker.lanes", stop_grace=_STOP_GRACE)
     return Supervisor(
         "worker",
-        [index, chores, beat],
+        [index, chores, beat, forward],
         settings.listen.address,
         settings.ports.worker_metrics,
     ).run()

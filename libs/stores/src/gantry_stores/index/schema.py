@@ -130,6 +130,9 @@ study = Table(
     Column("judged_revision", BigInteger),
     Column("verdict", Text),
     Column("visible", Boolean, nullable=False, server_default="false"),
+    # The revision at which its quiet time was over, and when that was.
+    Column("completed_revision", BigInteger),
+    _moment("completed_at", nullable=True),
     # Up to which revision the routes were asked where the study goes.
     Column("routed_revision", BigInteger),
     _moment("first_received_at"),

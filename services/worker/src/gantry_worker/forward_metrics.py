@@ -1,0 +1,48 @@
+"""The metrics of forwarding."""
+
+from gantry_runtime.metrics import counter, gauge, histogram
+
+DELIVERIES = gauge(
+    "gantry_worker_deliveries",
+    "Deliveries that are not delivered, by destination and state",
+    ["destination", "state"],
+    mode="mostrecent",
+)
+OLDEST_UNSENT_SECONDS = gauge(
+    "gantry_worker_delivery_oldest_unsent_seconds",
+    "For how long the oldest open delivery has been waiting, by destination",
+    ["destination"],
+    mode="mostrecent",
+)
+PLANNED = counter(
+    "gantry_worker_deliveries_planned_total", "Deliveries that routes gave something new to send"
+)
+ROUNDS = counter(
+    "gantry_worker_delivery_rounds_total",
+    "Rounds of sending, by destination and what the delivery became",
+    ["destination", "state"],
+)
+ITEMS = counter(
+    "gantry_worker_delivery_items_total",
+    "Instances sent or tried, by destination and outcome",
+    ["destination", "outcome"],
+)
+BYTES = counter(
+    "gantry_worker_delivery_bytes_total", "Bytes of data sets sent, by destination", ["destination"]
+)
+SEND_SECONDS = histogram(
+    "gantry_worker_delivery_item_seconds",
+    "Time to send one instance and hear the answer, by destination",
+    ["destination"],
+)
+LAG_SECONDS = histogram(
+    "gantry_worker_delivery_lag_seconds",
+    "From the completion of a study until it is delivered, by destination",
+    ["destination"],
+    buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400, 259200),
+)
+FAILURES = counter(
+    "gantry_worker_lane_failures_total",
+    "Rounds that ended by a failure of our own, by destination and kind",
+    ["destination", "kind"],
+)

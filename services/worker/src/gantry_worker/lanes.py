@@ -1,0 +1,206 @@
+"""`python -m gantry_worker.lanes`: the process that forwards.
+
+    routes ──▶ plan ──▶ delivery rows ──▶ look for what is due ──▶ wake the lane ──▶ claim, send
+
+Due work waits in the database. This process looks for it, twice a second; nothing has to tell it.
+"""
+
+import os
+import socket
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+
+from sqlalchemy.engine import Engine
+
+from gantry_archive.delivery import plan_routes
+from gantry_archive.forwarding import Destination
+from gantry_dimse.requesting import Timeouts
+from gantry_domain.deliveries import DeliveryState
+from gantry_domain.errors import TransientError
+from gantry_runtime.entry import run
+from gantry_runtime.logs import get_logger
+from gantry_runtime.process import Process, attach
+from gantry_runtime.settings import Settings, load_settings
+from gantry_runtime.values import split_host_and_port
+from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
+from gantry_stores.index.delivery_lists import backlog
+from gantry_stores.objects import DirectoryStore, ObjectStore
+from gantry_worker import forward_metrics as metrics
+from gantry_worker.lane import Lane, Leases
+
+log = get_logger(__name__)
+
+# From SIGTERM; together less than the grace that the supervisor gives.
+_FINISH_SECONDS = 18.0
+_ABORT_SECONDS = 6.0
+
+_LOOK_SECONDS = 0.5
+_RETRY_SECONDS = 1.0
+_MEASURE_SECONDS = 5.0
+_UNKNOWN_SECONDS = 30.0
+_MOST_CONNECTIONS = 12
+
+_OPEN_STATES = [state for state in DeliveryState if state is not DeliveryState.DELIVERED]
+
+
+def main() -> int:
+    """Forward until SIGTERM, then give back what is not sent."""
+    process = attach("worker")
+    settings = load_settings()
+    forwarding = _Forwarding(settings, process)
+    forwarding.start()
+    while not process.stopping.is_set():
+        process.stopping.wait(forwarding.look())
+    forwarding.stop()
+    return 0
+
+
+def destinations(settings: Settings) -> dict[str, Destination]:
+    """The partners that can be sent to, by AE title."""
+    found = {}
+    for partner in settings.partners:
+        if partner.address is not None:
+            host, port = split_host_and_port(partner.address)
+            found[partner.ae_title] = Destination(
+                ae_title=partner.ae_title,
+                host=host,
+                port=port,
+                calling_ae=partner.calling_ae or settings.ae_titles[0],
+            )
+    return found
+
+
+class _Forwarding:
+    """The lanes of this process and what keeps them busy."""
+
+    def __init__(self, settings: Settings, process: Process) -> None:
+        self._settings = settings
+        self._process = process
+        forward = settings.forward
+        known = destinations(settings)
+        threads = len(known) * forward.concurrency
+        self._engine: Engine = make_engine(
+            settings.database_url,
+            pool_size=min(threads + 1, _MOST_CONNECTIONS),
+            application_name="gantry-lanes",
+        )
+        # Apart, so that leases are renewed also while every other connection is in use.
+        self._leases_engine = make_engine(
+            settings.database_url, pool_size=1, application_name="gantry-leases"
+        )
+        self._leases = Leases(
+            self._leases_engine,
+            owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            lease=forward.lease,
+        )
+        self._store: DirectoryStore | None = None
+        self._policy = forward.retry_policy()
+        self._lanes = {
+            title: Lane(
+                destination,
+                engine=self._engine,
+                store=self._open_store,
+                leases=self._leases,
+                policy=self._policy,
+                timeouts=Timeouts(
+                    connect=forward.connect_timeout.total_seconds(),
+                    acse=forward.acse_timeout.total_seconds(),
+                    dimse=forward.dimse_timeout.total_seconds(),
+                    network=forward.network_timeout.total_seconds(),
+                ),
+                concurrency=forward.concurrency,
+                stopping=process.stopping,
+            )
+            for title, destination in known.items()
+        }
+        self._measured = self._postponed = float("-inf")
+
+    def start(self) -> None:
+        """Start all threads."""
+        self._leases.start()
+        for lane in self._lanes.values():
+            lane.start()
+        log.info("lanes_started", destinations=len(self._lanes))
+
+    def look(self) -> float:
+        """Plan, and wake the lanes that have something due; seconds until the next look."""
+        try:
+            planned = plan_routes(self._engine, self._settings.route_table)
+            metrics.PLANNED.inc(planned.deliveries)
+            with transaction(self._engine) as connection:
+                due = due_destinations(connection, self._lanes)
+            for title in due:
+                self._lanes[title].wake()
+            now = time.monotonic()
+            if now >= self._measured + _MEASURE_SECONDS:
+                self._measure()
+                self._measured = now
+            if now >= self._postponed + _UNKNOWN_SECONDS:
+                self._postpone()
+                self._postponed = now
+            self._open_store()
+        except TransientError as error:
+            self._process.not_ready(str(error))
+            return _RETRY_SECONDS
+        self._process.ready()
+        return _LOOK_SECONDS
+
+    def stop(self) -> None:
+        """Let the present instances end, then stop the rest; what is left is given back."""
+        self._leases.stop_all(at_once=False)
+        for lane in self._lanes.values():
+            lane.wake()
+        drained = self._join(_FINISH_SECONDS)
+        if not drained:
+            self._leases.stop_all(at_once=True)
+            drained = self._join(_ABORT_SECONDS)
+        self._leases.close()
+        log.info("lanes_stopped", drained=drained)
+
+    def _join(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        joined = [lane.join(deadline) for lane in self._lanes.values()]
+        return all(joined)
+
+    def _open_store(self) -> ObjectStore:
+        if self._store is None:
+            self._store = DirectoryStore(self._settings.objects_folder, create=False)
+        return self._store
+
+    def _measure(self) -> None:
+        with transaction(self._engine) as connection:
+            lines = backlog(connection)
+        numbers: dict[tuple[str, DeliveryState], int] = {}
+        oldest: dict[str, datetime] = {}
+        for line in lines:
+            title = self._label(line.destination)
+            numbers[title, line.state] = numbers.get((title, line.state), 0) + line.number
+            if line.state.open:
+                oldest[title] = min(oldest.get(title, line.oldest), line.oldest)
+        now = datetime.now(UTC)
+        for title in {*self._lanes, *(title for title, _ in numbers)}:
+            for state in _OPEN_STATES:
+                metrics.DELIVERIES.labels(title, state.value).set(numbers.get((title, state), 0))
+            waited = (now - oldest.get(title, now)).total_seconds()
+            metrics.OLDEST_UNSENT_SECONDS.labels(title).set(max(0.0, waited))
+
+    def _label(self, destination: str) -> str:
+        return destination if destination in self._lanes else "other"
+
+    def _postpone(self) -> None:
+        with transaction(self._engine) as connection:
+            number = postpone_unknown(
+                connection,
+                known=self._lanes,
+                policy=self._policy,
+                reason="the destination is no partner with an address",
+            )
+        if number:
+            log.warning("destinations_unknown", deliveries=number)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
