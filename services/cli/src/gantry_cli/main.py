@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from gantry_cli import deliveries as forwarding
 from gantry_cli.echo import echo as send_echo
 from gantry_cli.echo import peer
 from gantry_cli.reindexing import run_reindex
@@ -11,6 +12,7 @@ from gantry_cli.status import show_status
 from gantry_cli.testing import run_tests
 from gantry_cli.up import database_running
 from gantry_cli.up import up as run_up
+from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.entry import run
 from gantry_runtime.settings import load_settings
@@ -84,6 +86,67 @@ def echo(*, ae: str) -> int:
 def status() -> int:
     """Show the services, what waits, and what is stored."""
     return show_status(load_settings())
+
+
+@commands.command()
+@click.argument("uid", metavar="STUDY|SERIES|INSTANCE-UID")
+@click.option("--to", required=True, metavar="AE", help="The partner that it is sent to.")
+@click.option("--partition", metavar="NAME", help="Where to look, if the UID is not unique.")
+@click.option("--wait", is_flag=True, help="Follow the delivery to its end.")
+def push(*, uid: str, to: str, partition: str | None, wait: bool) -> int:
+    """Send a study, a series or one instance to a partner."""
+    return forwarding.push(load_settings(), uid, to=to, partition=partition, wait=wait)
+
+
+@commands.group()
+def deliveries() -> None:
+    """What is on its way to other archives."""
+
+
+_STATES = click.Choice([state.value for state in DeliveryState])
+_state = click.option("--state", "states", multiple=True, type=_STATES, help="Only these.")
+_to = click.option("--to", "destination", metavar="AE", help="Only those to this partner.")
+_numbers = click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
+
+
+@deliveries.command(name="list")
+@_state
+@_to
+@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
+def list_(*, states: tuple[str, ...], destination: str | None, limit: int) -> int:
+    """Show the newest deliveries."""
+    return forwarding.show_deliveries(
+        load_settings(), states=states, destination=destination, limit=limit
+    )
+
+
+@deliveries.command()
+@click.argument("number", type=int)
+def show(*, number: int) -> int:
+    """Show one delivery and what of it did not arrive."""
+    return forwarding.show_delivery(load_settings(), number)
+
+
+@deliveries.command()
+@_numbers
+@_state
+@_to
+def retry(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str | None) -> int:
+    """Try failed, dead or cancelled deliveries again, now."""
+    return forwarding.retry_deliveries(
+        load_settings(), numbers=numbers, states=states, destination=destination
+    )
+
+
+@deliveries.command()
+@_numbers
+@_state
+@_to
+def cancel(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str | None) -> int:
+    """Cancel deliveries that are not over."""
+    return forwarding.cancel_deliveries(
+        load_settings(), numbers=numbers, states=states, destination=destination
+    )
 
 
 def main() -> None:

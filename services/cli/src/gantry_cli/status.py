@@ -12,11 +12,13 @@ import kombu
 import redis
 import sqlalchemy as sa
 
+from gantry_cli.deliveries import backlog_rows
 from gantry_cli.reach import broker_connection
 from gantry_cli.service import ask
 from gantry_domain.errors import ConfigurationError, GantryError
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.delivery_lists import backlog
 from gantry_stores.index.schema import closed_hour, object_, open_hour, study
 from gantry_stores.queue.application import QUEUES
 
@@ -106,6 +108,7 @@ def _database_rows(settings: Settings) -> Iterable[tuple[str, str]]:
             rows.append(("open hours", f"{hours[0]}{oldest}"))
             closed = connection.execute(sa.select(sa.func.count()).select_from(closed_hour))
             rows.append(("closed hours", str(closed.scalar_one())))
+            rows.extend(backlog_rows(backlog(connection)))
     except GantryError as error:
         return [("database", str(error))]
     finally:
