@@ -1,18 +1,110 @@
-"""The engine of the index lives through the end of its connections."""
+"""The engine of the index: every wait has an end, and every error its kind."""
 
+from datetime import timedelta
+
+import pytest
 import sqlalchemy as sa
 
-from gantry_stores.index.database import make_engine, ping, transaction
+from gantry_domain.errors import ConfigurationError, TransientError
+from gantry_stores.index.database import (
+    IndexContended,
+    IndexRefused,
+    IndexUnavailable,
+    make_engine,
+    ping,
+    transaction,
+)
 
 
-def test_ended_sessions_fail_nobody_who_comes_later(postgres_url: str) -> None:
-    engine, other = make_engine(postgres_url, pool_size=3), make_engine(postgres_url)
-    with transaction(engine) as a, transaction(engine) as b:
-        pids = [session.scalar(sa.select(sa.func.pg_backend_pid())) for session in (a, b)]
-    with transaction(other) as connection:
-        for pid in pids:
-            assert connection.scalar(sa.select(sa.func.pg_terminate_backend(pid, 5000)))
-    for _ in pids:
-        ping(engine)
+@pytest.fixture
+def engine(postgres_url):
+    engine = make_engine(
+        postgres_url,
+        pool_size=2,
+        connect_timeout=timedelta(seconds=0.2),
+        statement_timeout=timedelta(seconds=0.3),
+        lock_timeout=timedelta(seconds=0.2),
+        idle_in_transaction_timeout=timedelta(seconds=0.3),
+    )
+    yield engine
     engine.dispose()
-    other.dispose()
+
+
+def test_it_answers(engine):
+    ping(engine)
+
+
+def test_a_statement_that_takes_too_long_is_transient(engine):
+    with pytest.raises(IndexUnavailable, match="57014"), transaction(engine) as connection:
+        connection.execute(sa.text("SELECT pg_sleep(30)"))
+    ping(engine)
+
+
+def test_a_lock_that_is_not_to_be_had_is_contended(engine):
+    with transaction(engine) as holder:
+        holder.execute(sa.text("LOCK TABLE study"))
+        with pytest.raises(IndexContended), transaction(engine) as connection:
+            connection.execute(sa.text("LOCK TABLE study"))
+
+
+def test_a_transaction_that_is_left_alone_is_ended(engine):
+    """And with it its locks: a worker that hangs holds up no other for long."""
+
+    def alive(pid):
+        with transaction(engine) as other:
+            found = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            return other.scalar(found, {"pid": pid})
+
+    connection = engine.connect()
+    pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    while alive(pid):
+        pass
+    with pytest.raises(IndexUnavailable):
+        connection.execute(sa.text("SELECT 1"))
+    connection.invalidate()
+    connection.close()
+    ping(engine)
+
+
+def test_a_pool_without_a_free_connection_is_transient(engine):
+    with transaction(engine), transaction(engine), pytest.raises(IndexUnavailable):
+        ping(engine)
+    assert issubclass(IndexUnavailable, TransientError)
+
+
+@pytest.mark.parametrize(
+    ("sql", "values_refused"),
+    [
+        ("INSERT INTO closed_hour VALUES (:value, 1, now())", True),
+        ("SELECT CAST(:value AS integer)", True),
+        ("SELECT :value FROM nowhere", False),
+    ],
+)
+def test_what_is_refused_does_not_repeat_its_values(engine, sql, values_refused):
+    with pytest.raises(IndexRefused) as caught, transaction(engine) as connection:
+        connection.execute(sa.text(sql), {"value": "Yamada"})
+    assert caught.value.values_refused == values_refused
+    assert caught.value.sqlstate in str(caught.value)
+    assert "Yamada" not in str(caught.value)
+
+
+def test_a_nul_is_refused_as_a_value(engine):
+    with pytest.raises(IndexRefused) as caught, transaction(engine) as connection:
+        connection.execute(sa.text("SELECT CAST(:value AS text)"), {"value": "a\0b"})
+    assert caught.value.values_refused
+
+
+@pytest.mark.parametrize("url", ["mysql://somewhere/x", "not a url"])
+def test_another_database_is_a_mistake_of_configuration(url):
+    with pytest.raises(ConfigurationError):
+        make_engine(url)
+
+
+def test_limits_hold_in_every_transaction_of_a_shared_connection(engine):
+    """A pooler may hand each transaction another connection: limits are set in each."""
+    for _ in range(3):
+        with transaction(engine) as connection:
+            assert connection.scalar(sa.text("SHOW statement_timeout")) == "300ms"
+        with engine.connect() as plain:
+            raw = plain.connection.dbapi_connection
+            assert raw.prepare_threshold is None
