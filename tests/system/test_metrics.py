@@ -48,7 +48,7 @@ def test_probes_and_metrics_answer(gantry: Gantry, service: str) -> None:
     metrics = gantry.metrics(service)
     assert metrics.value("gantry_ready") == 1
     ours = {name for name in metrics.names() if name.startswith("gantry_")}
-    assert len(ours) > 5
+    assert len(ours) > 3
     text = httpx.get(f"{base}/metrics").text
     for name in ours:
         family = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
@@ -138,10 +138,10 @@ def test_query_counts_requests_by_route(gantry: Gantry, images: Sequence[Sample]
 
         return lambda: requests(gantry.metrics("query")) - requests(before) == 1
 
-    study_route = "/dicomweb/studies/{StudyInstanceUID}"
+    study_route = "/studies/{StudyInstanceUID}"
     instances = study_route + "/series/{SeriesInstanceUID}/instances/{SOPInstanceUID}"
     until(count("200", instances), "the retrieval is counted under its route")
-    until(count("200", "/dicomweb/instances"), "the search is counted under its route")
+    until(count("200", "/instances"), "the search is counted under its route")
     until(count("404", f"{study_route}/metadata"), "the failure is counted too")
     routes = {
         sample.labels["route"]

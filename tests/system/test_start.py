@@ -4,8 +4,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,6 +40,23 @@ def finished(command: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]
     with command:
         out, err = command.communicate(timeout=90)
     return subprocess.CompletedProcess(command.args, command.returncode, out, err)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_database() -> Iterator[tuple[int, Gantry, subprocess.Popen[str]]]:
+    """A run whose database nobody serves; it waits for it while other tests do their work."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        port = nobody.getsockname()[1]
+        run = Gantry(config=f"database: postgresql://me@127.0.0.1:{port}/gantry\n")
+        waiting = run.begin("up")
+        try:
+            yield port, run, waiting
+        finally:
+            if waiting.poll() is None:
+                waiting.kill()
+                waiting.communicate()
+            run.clean()
 
 
 def test_ready_line_names_addresses_that_answer(gantry: Gantry) -> None:
@@ -207,7 +225,17 @@ def test_status_and_echo_of_a_run(gantry: Gantry) -> None:
     assert echo.returncode == 0, echo.stderr
 
 
+def reachable_by_all(path: Path) -> bool:
+    """Whether an ordinary user can come to a file."""
+    real = path.resolve()
+    return all(folder.stat().st_mode & 0o001 for folder in (real, *real.parents))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    not reachable_by_all(Path(sys.executable)),
+    reason="this environment's Python lies in a private folder; test_clone.py has its own",
+)
 def test_it_runs_as_an_ordinary_user(new_gantry: NewGantry, tmp_path: Path) -> None:
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
     run = new_gantry(prefix=become)

@@ -71,6 +71,7 @@ class Gantry:
         self.objects = self.data / "objects"
         self.base = free_port_base()
         self.prefix = tuple(prefix)
+        self.command = COMMAND
         self.names = {"GANTRY_DATA": str(self.data), "GANTRY_PORT_BASE": str(self.base)}
         if config:
             file = self.folder / "gantry.yaml"
@@ -90,13 +91,13 @@ class Gantry:
         """Starts it and waits for the line ``gantry ready``, which is returned."""
         with self.complaints.open("ab") as complaints:
             self.up = subprocess.Popen(
-                [*self.prefix, str(COMMAND), "up", *arguments],
+                [*self.prefix, str(self.command), "up", *arguments],
                 env=environment(self.names),
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 stdin=subprocess.DEVNULL,
                 text=True,
-                cwd=ROOT,
+                cwd=self.folder,
                 start_new_session=True,
             )
         self.lines.clear()
@@ -135,13 +136,13 @@ class Gantry:
     ) -> subprocess.Popen[str]:
         """Another `gantry` command with the same settings."""
         return subprocess.Popen(
-            [*self.prefix, str(COMMAND), *arguments],
+            [*self.prefix, str(self.command), *arguments],
             env=environment(self.names | dict(names or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            cwd=ROOT,
+            cwd=self.folder,
         )
 
     def run(
