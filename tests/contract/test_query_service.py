@@ -35,10 +35,10 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) ->
 
 
 def free_port_base() -> int:
-    """A port base of which both ports of the service are free."""
+    """A port base of which all ports of the service are free."""
     for base in random.sample(range(8000, 20000, 100), 100):
         try:
-            for port in (8080, 9103):
+            for port in (8080, 9103, 11113):
                 socket.create_server(("127.0.0.1", port + base)).close()
         except OSError:
             continue

@@ -17,11 +17,12 @@ from gantry_domain.transfer_syntaxes import (
     TRANSFER_SYNTAXES,
 )
 
-_MESSAGE_SYNTAXES = (
+MESSAGE_SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
 )
+"""Those of messages without pixel data, in our order."""
 
 
 class SupportedContexts:
@@ -43,7 +44,7 @@ class SupportedContexts:
         self._made: dict[str, PresentationContext] = {
             str(context.abstract_syntax): context for context in others
         }
-        self._made[VERIFICATION] = build_context(VERIFICATION, list(_MESSAGE_SYNTAXES))
+        self._made[VERIFICATION] = build_context(VERIFICATION, list(MESSAGE_SYNTAXES))
 
     def supporting(self, abstract_syntaxes: Iterable[str]) -> list[PresentationContext]:
         """The supported contexts among these abstract syntaxes, each once."""

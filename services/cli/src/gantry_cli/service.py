@@ -103,6 +103,7 @@ def listeners(settings: Settings) -> tuple[tuple[int, str], ...]:
     ports = settings.ports
     return (
         (ports.dimse, "DICOM, ingress"),
+        (ports.query_dimse, "DICOM, query"),
         (ports.http, "DICOMweb, query"),
         (ports.ingress_metrics, "metrics of ingress"),
         (ports.worker_metrics, "metrics of worker"),

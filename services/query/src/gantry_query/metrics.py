@@ -1,5 +1,6 @@
 """What the query service counts."""
 
+from gantry_archive.association_watch import association_metrics
 from gantry_runtime import metrics
 
 REQUESTS = metrics.counter(
@@ -18,4 +19,16 @@ INSTANCES = metrics.counter(
     "gantry_query_http_instances_total",
     "Instances sent over HTTP by the form they were sent in",
     ["form"],
+)
+ASSOCIATIONS = association_metrics("query")
+FINDS = metrics.counter(
+    "gantry_query_finds_total",
+    "C-FIND requests by level and final status; status gone: the peer left before it",
+    ["partner", "level", "status"],
+)
+FIND_SECONDS = metrics.histogram(
+    "gantry_query_find_seconds", "Time from a C-FIND request to its final answer", ["level"]
+)
+FIND_MATCHES = metrics.counter(
+    "gantry_query_find_matches_total", "Matches sent as answers to C-FIND", ["partner", "level"]
 )

@@ -1,0 +1,142 @@
+"""`python -m gantry_query.dimse FILE`: one process that serves C-FIND and C-ECHO.
+
+FILE is where the processes count their associations together. The process is ready while the index
+answers. It accepts associations when it is not, too: a question that cannot be put to the index is
+answered with A700, which tells a workstation more than a port that is closed.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from pynetdicom.presentation import build_context
+from sqlalchemy.engine import Engine
+
+from gantry_archive.association_watch import AssociationWatch
+from gantry_dimse.command import C_FIND_RQ
+from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
+from gantry_dimse.limits import ServerLimits
+from gantry_dimse.partners import Caller, Partners
+from gantry_dimse.server import DimseServer
+from gantry_dimse.slots import AssociationSlots
+from gantry_domain.errors import GantryError
+from gantry_domain.information_models import STUDY_ROOT
+from gantry_query import metrics
+from gantry_query.app import DIMSE_LISTENER, STOP_GRACE
+from gantry_query.find import FindService
+from gantry_runtime.entry import run
+from gantry_runtime.logs import get_logger
+from gantry_runtime.process import Process, attach
+from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.index import migrations
+from gantry_stores.index.database import make_engine, ping
+
+log = get_logger(__name__)
+
+# Questions to the index at a time, of one process.
+_QUESTIONS = 8
+# A cancelled or abandoned question keeps its thread for no longer.
+_SEARCH_LIMIT = timedelta(seconds=10)
+_CHECK_SECONDS = 5.0
+# What is left of it may be needed by questions that are still with the index.
+_DRAIN_SECONDS = STOP_GRACE - 12.0
+
+
+def main() -> int:
+    """Serve until SIGTERM, then let the associations come to their end."""
+    process = attach("query")
+    settings = load_settings()
+    engine = make_engine(
+        settings.database_url,
+        # One more, for readiness is also to be known when all questions wait.
+        pool_size=_QUESTIONS + 1,
+        statement_timeout=_SEARCH_LIMIT,
+        application_name="gantry-query",
+    )
+    pages = ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="find")
+    slots = AssociationSlots(Path(sys.argv[1]), count=settings.query.max_associations)
+    server = _make_server(settings, process, engine=engine, pages=pages, slots=slots)
+    server.start()
+    log.info("find_started")
+    _watch(process, engine, settings.database_url)
+    drained = server.drain(_DRAIN_SECONDS)
+    server.close()
+    pages.shutdown(wait=False, cancel_futures=True)
+    engine.dispose()
+    slots.close()
+    log.info("find_stopped", drained=drained)
+    return 0
+
+
+def _make_server(
+    settings: Settings,
+    process: Process,
+    *,
+    engine: Engine,
+    pages: ThreadPoolExecutor,
+    slots: AssociationSlots,
+) -> DimseServer:
+    limits = settings.query
+    partners = Partners(
+        own_titles=settings.ae_titles,
+        callers=[
+            Caller(partner.ae_title, partner.hosts, partner.partition, partner.charset)
+            for partner in settings.partners
+        ],
+        accept_unknown=settings.strangers_may_query,
+    )
+    study_root = FindService(
+        engine=engine,
+        pages=pages,
+        partners=partners,
+        model=STUDY_ROOT,
+        retrieve_ae=settings.ae_titles[0],
+        max_matches=limits.max_matches,
+    )
+    return DimseServer(
+        listener=process.sockets[DIMSE_LISTENER],
+        ae_title=settings.ae_titles[0],
+        limits=ServerLimits(
+            max_pdu=limits.max_pdu,
+            acse_timeout=limits.acse_timeout.total_seconds(),
+            dimse_timeout=limits.dimse_timeout.total_seconds(),
+            network_timeout=limits.network_timeout.total_seconds(),
+            # Those that are no association yet need room beside those that are.
+            max_connections=limits.max_associations + 64,
+        ),
+        supported=SupportedContexts(
+            storage_classes=(),
+            others=[build_context(STUDY_ROOT.find_class, list(MESSAGE_SYNTAXES))],
+        ),
+        operations={(C_FIND_RQ, STUDY_ROOT.find_class): study_root.find},
+        observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
+        slots=slots,
+        admit=partners.admit,
+        shares_listener=limits.processes > 1,
+    )
+
+
+def _watch(process: Process, engine: Engine, database_url: str) -> None:
+    """Tell the supervisor whether the index can be asked, until the process shall stop."""
+    migrated = False
+    while not process.stopping.is_set():
+        try:
+            migrated = migrated or migrations.is_current(database_url)
+            ping(engine)
+        except GantryError as error:
+            process.not_ready(str(error))
+        except Exception:
+            # Ending here would end the associations, which may well be answered.
+            log.exception("readiness_unknown")
+            process.not_ready("the index fails in an unknown way")
+        else:
+            if migrated:
+                process.ready()
+            else:
+                process.not_ready("the database is not migrated: run `gantry migrate`")
+        process.stopping.wait(_CHECK_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,192 @@
+"""C-FIND: a request's identifier becomes a question, the pages of its matches become answers.
+
+Pages are asked for in threads of their own, the next while one is sent: so the association hears
+a cancel while the database works, and between two pages no transaction is open.
+"""
+
+import time
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from pydicom.datadict import tag_for_keyword
+from sqlalchemy.engine import Engine
+
+from gantry_dimse.operations import PENDING_CODES, Answer, Answers, OperationRequest
+from gantry_dimse.partners import Partners
+from gantry_domain.errors import PermanentError, TransientError
+from gantry_domain.find_identifier import FindIdentifier, read_find_identifier
+from gantry_domain.find_question import FindQuestion, find_question
+from gantry_domain.identifier_encoding import Document, IdentifierEncoder
+from gantry_domain.information_models import InformationModel
+from gantry_domain.query import BadQuery, PageRequest, Query
+from gantry_domain.statuses import (
+    CANCEL,
+    IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+    OUT_OF_RESOURCES_TO_FIND,
+    PENDING,
+    PENDING_WARNING,
+    SUCCESS,
+    UNABLE_TO_PROCESS,
+)
+from gantry_query import metrics
+from gantry_runtime.logs import get_logger
+from gantry_stores.index.search import Page, search
+
+log = get_logger(__name__)
+
+# The first answers come soon; later pages are worth their statement.
+_FIRST_PAGE = 100
+_PAGE = 1000
+
+# How long an answer is waited for before the peer is listened to again, in seconds.
+_PATIENCE = 0.05
+
+_NO_LEVEL = "none"
+_PEER_GONE = "gone"
+
+
+class FindService:
+    """Answers C-FIND requests of one information model; the operation is `find`."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        pages: ThreadPoolExecutor,
+        partners: Partners,
+        model: InformationModel,
+        retrieve_ae: str,
+        max_matches: int | None = None,
+    ) -> None:
+        """`pages`: the threads that ask the index. `max_matches`: None is without limit."""
+        self._engine = engine
+        self._pages = pages
+        self._partners = partners
+        self._model = model
+        self._retrieve_ae = retrieve_ae
+        self._max_matches = max_matches
+
+    def find(self, request: OperationRequest) -> Answers:
+        """The answers to one request. Whatever fails is the final one."""
+        counted = _Counted(self._partners.label(request.peer.calling_ae))
+        try:
+            for answer in self._answers(request, counted):
+                counted.see(answer)
+                yield answer
+        finally:
+            counted.tell()
+
+    def _answers(self, request: OperationRequest, counted: "_Counted") -> Answers:
+        calling_ae = request.peer.calling_ae
+        charset = self._partners.charset(calling_ae)
+        try:
+            identifier = read_find_identifier(
+                request.identifier,
+                transfer_syntax=request.transfer_syntax,
+                default_charset=charset,
+            )
+            question = find_question(identifier, model=self._model, page=PageRequest(_FIRST_PAGE))
+            counted.level = question.query.level.value
+            yield from self._matches(request, identifier, question, charset)
+        except BadQuery as error:
+            tag = tag_for_keyword(error.parameter)
+            yield Answer(
+                IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+                error_comment=str(error),
+                offending=() if tag is None else (tag,),
+            )
+        except TransientError as error:
+            log.warning("find_put_off", error=type(error).__name__)
+            comment = "the index does not answer in time: try again later"
+            yield Answer(OUT_OF_RESOURCES_TO_FIND, error_comment=comment)
+        except PermanentError as error:
+            log.error("find_refused", error=type(error).__name__, reason=str(error))
+            yield Answer(UNABLE_TO_PROCESS, error_comment="the index refuses this question")
+        # The door of the operation: the peer gets an answer, whatever failed.
+        except Exception:
+            log.exception("find_failed")
+            yield Answer(UNABLE_TO_PROCESS, error_comment="an error of the archive: see its log")
+
+    def _matches(
+        self,
+        request: OperationRequest,
+        identifier: FindIdentifier,
+        question: FindQuestion,
+        charset: str | None,
+    ) -> Answers:
+        encoder = IdentifierEncoder(
+            identifier,
+            level=question.query.level,
+            retrieve_ae=self._retrieve_ae,
+            transfer_syntax=request.transfer_syntax,
+            charsets=(charset, identifier.charset),
+        )
+        status = PENDING if question.complete else PENDING_WARNING
+        left = self._max_matches
+        partition = self._partners.partition(request.peer.calling_ae)
+        cancellation = request.cancellation
+        for document in self._documents(question.query, partition):
+            if cancellation.requested:
+                yield Answer(CANCEL)
+                return
+            if document is None:
+                yield None
+                continue
+            if left is not None:
+                if left == 0:
+                    comment = f"only the first {self._max_matches} matches are returned"
+                    yield Answer(OUT_OF_RESOURCES_TO_FIND, error_comment=comment)
+                    return
+                left -= 1
+            yield Answer(status, encoder.encode(document))
+        yield Answer(CANCEL if cancellation.requested else SUCCESS)
+
+    def _documents(self, query: Query, partition: str) -> Generator[Document | None, None, None]:
+        """The matches page by page; None while there is none yet."""
+        future: Future[Page] | None = self._ask(query, partition)
+        try:
+            while future is not None:
+                while not wait((future,), _PATIENCE).done:
+                    yield None
+                page = future.result()
+                future = None
+                if page.next is not None:
+                    place = PageRequest(_PAGE, after=page.next)
+                    future = self._ask(replace(query, page=place), partition)
+                yield from page.rows
+        finally:
+            if future is not None:
+                future.cancel()
+
+    def _ask(self, query: Query, partition: str) -> Future[Page]:
+        return self._pages.submit(search, self._engine, query, partition=partition)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What is counted of one request."""
+
+    partner: str
+    level: str = _NO_LEVEL
+    status: str = _PEER_GONE
+    matches: int = 0
+    begun: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.begun = time.monotonic()
+
+    def see(self, answer: Answer | None) -> None:
+        """An answer that is sent."""
+        if answer is None:
+            return
+        if answer.status.code in PENDING_CODES:
+            self.matches += 1
+        else:
+            self.status = f"{answer.status.code:04X}"
+
+    def tell(self) -> None:
+        """The request has come to its end, or its peer to theirs."""
+        metrics.FINDS.labels(self.partner, self.level, self.status).inc()
+        metrics.FIND_SECONDS.labels(self.level).observe(time.monotonic() - self.begun)
+        metrics.FIND_MATCHES.labels(self.partner, self.level).inc(self.matches)
