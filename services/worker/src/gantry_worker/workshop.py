@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 
 from sqlalchemy.engine import Engine
@@ -30,7 +31,12 @@ class Workshop:
     def engine(self) -> Engine:
         """The index; the sweep holds its lock on one connection and works on another."""
         return make_engine(
-            self.settings.database_url, pool_size=3, application_name="gantry-worker"
+            self.settings.database_url,
+            pool_size=3,
+            # Together with the task's patience within the time after which a message comes again.
+            statement_timeout=timedelta(seconds=15),
+            lock_timeout=timedelta(seconds=8),
+            application_name="gantry-worker",
         )
 
     @cached_property

@@ -23,7 +23,6 @@ _CONTENDED = frozenset(
     {
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
-        "55P03",  # lock_not_available
         "23503",  # foreign_key_violation: what the row refers to was removed meanwhile
     }
 )
@@ -31,6 +30,7 @@ _TRANSIENT_CODES = _CONTENDED | {
     "25006",  # read_only_sql_transaction: the primary has moved
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
+    "55P03",  # lock_not_available: waited for it as long as anyone should
 }
 
 _SESSION_ENDED = "57P"  # operator intervention but for query_canceled, which is 57014
