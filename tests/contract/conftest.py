@@ -1,8 +1,9 @@
-"""DICOMweb over real HTTP: an archive of real objects, indexed and judged, behind uvicorn."""
+"""The doors of the query service: DICOMweb with real objects behind uvicorn, and C-FIND."""
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from starlette.types import ASGIApp
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
+from gantry_dimse.server import DimseServer
+from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import UnreadableObject
 from gantry_domain.file_meta import FileMeta, encode_file_meta, parse_file_meta
 from gantry_domain.header import read_header
@@ -25,9 +28,11 @@ from gantry_domain.receipts import Receipt
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.dimse import make_server
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
+from gantry_runtime.settings import load_settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 
@@ -164,6 +169,33 @@ def web(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
     with _served(engine, store) as base, httpx.Client(timeout=60) as client:
         yield WebArchive(base, client, engine, store)
     engine.dispose()
+
+
+ServeFind = Callable[..., AbstractContextManager[DimseServer]]
+
+
+@pytest.fixture(scope="session")
+def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
+    """Serves C-FIND from an index; `configuration` is the text of a file."""
+
+    @contextmanager
+    def served(engine: Engine, configuration: str = "") -> Iterator[DimseServer]:
+        folder = tmp_path_factory.mktemp("find")
+        (folder / "gantry.yaml").write_text(configuration)
+        names = {"GANTRY_CONFIG": str(folder / "gantry.yaml"), "GANTRY_DATA": str(folder)}
+        settings = load_settings(names)
+        slots = AssociationSlots(folder / "associations", count=settings.query.max_associations)
+        listener = socket.create_server(("127.0.0.1", 0))
+        with ThreadPoolExecutor(4) as pages:
+            server = make_server(settings, listener, engine=engine, pages=pages, slots=slots)
+            server.start()
+            try:
+                yield server
+            finally:
+                server.close()
+                slots.close()
+
+    return served
 
 
 def _wheel_files() -> list[Path]:

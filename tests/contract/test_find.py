@@ -2,81 +2,28 @@
 
 import re
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
-from ipaddress import ip_network
+from collections.abc import Iterator
 
 import pytest
 from pydicom import Dataset, Sequence
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-from pynetdicom import AE, build_context, evt
-from pynetdicom.association import Association
 from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
-from gantry_archive.association_watch import AssociationWatch
-from gantry_dimse.command import C_FIND_RQ
-from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
-from gantry_dimse.limits import ServerLimits
-from gantry_dimse.observer import Peer
-from gantry_dimse.operations import Cancellation, OperationRequest
-from gantry_dimse.partners import Caller, Partners
+from gantry_dimse.contexts import MESSAGE_SYNTAXES
 from gantry_dimse.server import DimseServer
-from gantry_domain.information_models import STUDY_ROOT, STUDY_ROOT_FIND
-from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
-from gantry_query import metrics
-from gantry_query.find import FindService
 from gantry_runtime.metrics import sample
 from gantry_stores.index.database import make_engine
 from gantry_testkit.index_rows import fill, indexed
+from gantry_testkit.query_scu import answers, associated, identifier
 
-VERIFICATION = "1.2.840.10008.1.1"
-PARTNERS = (
-    Caller("CHINA", None, "main", "GB18030"),
-    Caller("NORTH", None, "north"),
-    Caller("FAR", (ip_network("192.0.2.0/24"),), "main"),
-)
-
-
-@contextmanager
-def serving(
-    engine: Engine, *, accept_unknown: bool = True, max_matches: int | None = None
-) -> Iterator[DimseServer]:
-    partners = Partners(
-        own_titles=("GANTRY", "OLDGATEWAY"), callers=PARTNERS, accept_unknown=accept_unknown
-    )
-    with ThreadPoolExecutor(4) as pages:
-        service = FindService(
-            engine=engine,
-            pages=pages,
-            partners=partners,
-            model=STUDY_ROOT,
-            retrieve_ae="GANTRY",
-            max_matches=max_matches,
-        )
-        server = DimseServer(
-            listener=socket.create_server(("127.0.0.1", 0)),
-            ae_title="GANTRY",
-            limits=ServerLimits(),
-            supported=SupportedContexts(
-                storage_classes=(),
-                others=[build_context(STUDY_ROOT_FIND, list(MESSAGE_SYNTAXES))],
-            ),
-            operations={(C_FIND_RQ, STUDY_ROOT_FIND): service.find},
-            observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
-            admit=partners.admit,
-        )
-        server.start()
-        try:
-            yield server
-        finally:
-            server.close()
+CONFIGURATION = """
+ae_titles: [GANTRY, OLDGATEWAY]
+partners:
+  - {ae_title: CHINA, charset: GB18030}
+  - {ae_title: NORTH, partition: north}
+  - {ae_title: FAR, hosts: [192.0.2.0/24]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -126,71 +73,20 @@ def engine(module_postgres_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def server(engine: Engine) -> Iterator[DimseServer]:
-    with serving(engine) as server:
+def server(engine: Engine, serve_find) -> Iterator[DimseServer]:
+    with serve_find(engine, CONFIGURATION) as server:
         yield server
 
 
-def no_delay(event: evt.Event) -> None:
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-@contextmanager
-def associated(
-    server: DimseServer,
-    *,
-    calling: str = "WS1",
-    called: str = "GANTRY",
-    syntaxes: tuple[str, ...] = MESSAGE_SYNTAXES,
-    max_pdu: int = 16384,
-) -> Iterator[Association]:
-    ae = AE(ae_title=calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
-    host, port = server.address
-    assoc = ae.associate(
-        host,
-        port,
-        contexts=[build_context(STUDY_ROOT_FIND, list(syntaxes)), build_context(VERIFICATION)],
-        ae_title=called,
-        evt_handlers=[(evt.EVT_CONN_OPEN, no_delay)],
-        max_pdu=max_pdu,
-    )
-    try:
-        yield assoc
-    finally:
-        if assoc.is_established:
-            assoc.release()
-
-
-def identifier(level: str, **values: object) -> Dataset:
-    ds = Dataset()
-    ds.QueryRetrieveLevel = level
-    for keyword, value in values.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def answers(assoc: Association, ds: Dataset) -> tuple[list[Dataset], list[Dataset]]:
-    """The statuses and the identifiers, decoded."""
-    statuses, found = [], []
-    for status, match in assoc.send_c_find(ds, STUDY_ROOT_FIND):
-        assert "Status" in status, "aborted"
-        statuses.append(status)
-        if match is not None:
-            match.decode()
-            found.append(match)
-    return statuses, found
-
-
 def find(server: DimseServer, ds: Dataset, **options: object) -> list[Dataset]:
-    with associated(server, **options) as assoc:
+    with associated(server.address, **options) as assoc:
         statuses, found = answers(assoc, ds)
     assert [s.Status for s in statuses] == [0xFF00] * len(found) + [0]
     return found
 
 
 def failure(server: DimseServer, ds: Dataset) -> tuple[int, str]:
-    with associated(server) as assoc:
+    with associated(server.address) as assoc:
         (status,), found = answers(assoc, ds)
     assert not found
     return status.Status, status.get("ErrorComment", "")
@@ -344,7 +240,7 @@ def test_studies_that_are_not_visible_are_not_found(engine: Engine, server: Dims
 
 def test_keys_that_are_not_supported_come_back_empty_with_a_warning(server: DimseServer) -> None:
     ds = identifier("STUDY", StudyInstanceUID="1.2.1", Modality="CT", PatientComments="x")
-    with associated(server) as assoc:
+    with associated(server.address) as assoc:
         statuses, (match,) = answers(assoc, ds)
     assert [s.Status for s in statuses] == [0xFF01, 0]
     assert match["Modality"].is_empty
@@ -377,35 +273,24 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 
 def test_many_questions_and_an_echo_on_one_association(server: DimseServer) -> None:
-    with associated(server) as assoc:
+    with associated(server.address) as assoc:
         for s in range(12):
             _, (match,) = answers(assoc, identifier("STUDY", StudyInstanceUID=f"1.2.{s}"))
             assert match.StudyInstanceUID == f"1.2.{s}"
             assert assoc.send_c_echo().Status == 0
 
 
-def test_who_may_call(engine: Engine, server: DimseServer) -> None:
-    with associated(server, called="OLDGATEWAY") as assoc:
+def test_who_may_call(engine: Engine, server: DimseServer, serve_find) -> None:
+    with associated(server.address, called="OLDGATEWAY") as assoc:
         assert assoc.is_established
     for calling, called in (("WS1", "OTHER"), ("FAR", "GANTRY")):
-        with associated(server, calling=calling, called=called) as assoc:
+        with associated(server.address, calling=calling, called=called) as assoc:
             assert assoc.is_rejected
-    with serving(engine, accept_unknown=False) as strict:
-        with associated(strict) as assoc:
+    with serve_find(engine, f"{CONFIGURATION}\nunknown_partners: {{query: refuse}}\n") as strict:
+        with associated(strict.address) as assoc:
             assert assoc.is_rejected
-        with associated(strict, calling="CHINA") as assoc:
+        with associated(strict.address, calling="CHINA") as assoc:
             assert assoc.is_established
-
-
-def test_a_cap_says_that_there_is_more(engine: Engine) -> None:
-    ds = identifier("STUDY", StudyInstanceUID="")
-    with serving(engine, max_matches=5) as capped, associated(capped) as assoc:
-        statuses, found = answers(assoc, ds)
-        assert [s.Status for s in statuses] == [0xFF00] * 5 + [0xA700]
-        assert statuses[-1].ErrorComment == "only the first 5 matches are returned"
-        assert [m.StudyInstanceUID for m in found][:2] == ["1.2.11", "1.2.10"]
-    with serving(engine, max_matches=12) as enough:
-        assert len(find(enough, ds)) == 12
 
 
 def test_everything_is_counted(server: DimseServer) -> None:
@@ -461,130 +346,3 @@ def test_findscu(
     assert "Success" in output
     responses = output.partition("Find Response")[2]
     assert set(re.findall(rf"\[([0-9.]+)[\0 ]?\]\s+#.*{keyword}", responses)) == uids, output
-
-
-def test_a_database_that_is_away_is_said(postgres_url: str) -> None:
-    engine = make_engine(
-        postgres_url.replace("/test_", "/no_such_"), connect_timeout=timedelta(seconds=1)
-    )
-    with serving(engine) as server, associated(server) as assoc:
-        for _ in range(2):
-            (status,), found = answers(assoc, identifier("STUDY", StudyInstanceUID=""))
-            assert status.Status == 0xA700
-            assert "try again" in status.ErrorComment
-            assert not found
-        assert assoc.is_established
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def many(postgres_server, migrated_template) -> Iterator[Engine]:
-    """10,000 studies."""
-    url = postgres_server.create_database("find_many", template=migrated_template)
-    engine = make_engine(url, pool_size=8)
-    for start in range(0, 10_000, 2000):
-        fill(
-            engine,
-            [
-                indexed(
-                    {
-                        "StudyInstanceUID": f"1.4.{n}",
-                        "StudyDate": f"2024{n % 12 + 1:02}{n % 28 + 1:02}",
-                        "SeriesInstanceUID": f"1.4.{n}.1",
-                        "SOPInstanceUID": f"1.4.{n}.1.1",
-                        "PatientID": f"P{n}",
-                        "PatientName": f"CHAN^{n}",
-                    }
-                )
-                for n in range(start, start + 2000)
-            ],
-        )
-    yield engine
-    engine.dispose()
-
-
-ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": ""}
-
-
-def test_thousands_each_once(many: Engine) -> None:
-    with serving(many) as server:
-        found = find(server, identifier("STUDY", **ALL))
-    assert len(found) == 10_000
-    assert len({match.StudyInstanceUID for match in found}) == 10_000
-    dates = [match.StudyDate for match in found]
-    assert dates == sorted(dates, reverse=True)
-
-
-def test_a_cancel_is_obeyed_soon(many: Engine) -> None:
-    before = sample("gantry_query_finds_total", partner="other", level="study", status="FE00")
-    with serving(many) as server, associated(server) as assoc:
-        statuses = []
-        ds = identifier("STUDY", **ALL)
-        for number, (status, _) in enumerate(assoc.send_c_find(ds, STUDY_ROOT_FIND, msg_id=7)):
-            if number == 10:
-                assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
-            statuses.append(status.Status)
-        assert statuses[-1] == 0xFE00
-        assert len(statuses) < 5000
-        # The association goes on.
-        _, found = answers(assoc, identifier("STUDY", StudyInstanceUID="1.4.77"))
-        assert len(found) == 1
-    after = sample("gantry_query_finds_total", partner="other", level="study", status="FE00")
-    assert after == before + 1
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-
-
-def test_a_peer_that_leaves_in_the_middle_frees_everything(many: Engine) -> None:
-    def gone() -> float:
-        return sample("gantry_query_finds_total", partner="other", level="study", status="gone")
-
-    before = gone()
-    with serving(many) as server:
-        with associated(server) as assoc:
-            for _ in assoc.send_c_find(identifier("STUDY", **ALL), STUDY_ROOT_FIND):
-                break
-            assoc.abort()
-        eventually(lambda: server.active == 0, "the association ends")
-        eventually(lambda: gone() == before + 1, "the request is counted as abandoned")
-        eventually(lambda: many.pool.checkedout() == 0, "no connection is held")  # type: ignore[attr-defined]
-
-
-def test_between_two_pages_no_transaction_is_open(many: Engine) -> None:
-    """However slowly a peer takes its answers."""
-    ds = identifier("STUDY", **ALL)
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = True, True
-    write_dataset(buffer, ds)
-    request = OperationRequest(
-        peer=Peer("WS1", "GANTRY", "127.0.0.1"),
-        SOPClassUID=STUDY_ROOT_FIND,
-        transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
-        identifier=buffer.getvalue(),
-        cancellation=Cancellation(),
-    )
-    partners = Partners(own_titles=("GANTRY",), callers=(), accept_unknown=True)
-    with ThreadPoolExecutor(4) as pages:
-        service = FindService(
-            engine=many, pages=pages, partners=partners, model=STUDY_ROOT, retrieve_ae="GANTRY"
-        )
-        answers = service.find(request)
-        statuses = []
-        while len(statuses) < 150:
-            if (answer := next(answers)) is not None:
-                statuses.append(answer.status.code)
-        eventually(lambda: many.pool.checkedout() == 0, "the page is there")  # type: ignore[attr-defined]
-        with many.connect() as connection:
-            idle = text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid() AND state <> 'idle'"
-            )
-            assert connection.scalar(idle) == 0
-        request.cancellation.requested = True
-        rest = [answer.status.code for answer in answers if answer is not None]
-    assert rest == [0xFE00]

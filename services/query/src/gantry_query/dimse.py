@@ -5,6 +5,7 @@ answers. It accepts associations when it is not, too: a question that cannot be 
 answered with A700, which tells a workstation more than a port that is closed.
 """
 
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -56,7 +57,9 @@ def main() -> int:
     )
     pages = ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="find")
     slots = AssociationSlots(Path(sys.argv[1]), count=settings.query.max_associations)
-    server = _make_server(settings, process, engine=engine, pages=pages, slots=slots)
+    server = make_server(
+        settings, process.sockets[DIMSE_LISTENER], engine=engine, pages=pages, slots=slots
+    )
     server.start()
     log.info("find_started")
     _watch(process, engine, settings.database_url)
@@ -69,14 +72,15 @@ def main() -> int:
     return 0
 
 
-def _make_server(
+def make_server(
     settings: Settings,
-    process: Process,
+    listener: socket.socket,
     *,
     engine: Engine,
     pages: ThreadPoolExecutor,
     slots: AssociationSlots,
 ) -> DimseServer:
+    """The server of one process. `pages` are the threads that ask the index."""
     limits = settings.query
     partners = Partners(
         own_titles=settings.ae_titles,
@@ -95,7 +99,7 @@ def _make_server(
         max_matches=limits.max_matches,
     )
     return DimseServer(
-        listener=process.sockets[DIMSE_LISTENER],
+        listener=listener,
         ae_title=settings.ae_titles[0],
         limits=ServerLimits(
             max_pdu=limits.max_pdu,

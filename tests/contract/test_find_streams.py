@@ -1,0 +1,158 @@
+"""C-FIND of many matches: each once, a cap, a cancel, a peer that is gone, a database away."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import Engine
+
+from gantry_dimse.observer import Peer
+from gantry_dimse.operations import Cancellation, OperationRequest
+from gantry_dimse.partners import Partners
+from gantry_domain.information_models import STUDY_ROOT, STUDY_ROOT_FIND
+from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gantry_query.find import FindService
+from gantry_runtime.metrics import sample
+from gantry_stores.index.database import make_engine
+from gantry_testkit.index_rows import fill, indexed
+from gantry_testkit.query_scu import answers, associated, encoded, identifier
+
+
+@pytest.fixture(scope="module")
+def many(postgres_server, migrated_template) -> Iterator[Engine]:
+    """10,000 studies."""
+    url = postgres_server.create_database("find_many", template=migrated_template)
+    engine = make_engine(url, pool_size=8)
+    for start in range(0, 10_000, 2000):
+        fill(
+            engine,
+            [
+                indexed(
+                    {
+                        "StudyInstanceUID": f"1.4.{n}",
+                        "StudyDate": f"2024{n % 12 + 1:02}{n % 28 + 1:02}",
+                        "SeriesInstanceUID": f"1.4.{n}.1",
+                        "SOPInstanceUID": f"1.4.{n}.1.1",
+                        "PatientID": f"P{n}",
+                        "PatientName": f"CHAN^{n}",
+                    }
+                )
+                for n in range(start, start + 2000)
+            ],
+        )
+    yield engine
+    engine.dispose()
+
+
+ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": ""}
+
+
+def test_thousands_each_once(many: Engine, serve_find) -> None:
+    with serve_find(many) as server, associated(server.address) as assoc:
+        statuses, found = answers(assoc, identifier("STUDY", **ALL))
+    assert [s.Status for s in statuses] == [0xFF00] * 10_000 + [0]
+    assert len({match.StudyInstanceUID for match in found}) == 10_000
+    dates = [match.StudyDate for match in found]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_a_cap_says_that_there_is_more(many: Engine, serve_find) -> None:
+    ds = identifier("STUDY", StudyInstanceUID="", PatientID="P777*")
+    capped = "query: {max_matches: 5}"
+    with serve_find(many, capped) as server, associated(server.address) as assoc:
+        statuses, found = answers(assoc, ds)
+        assert [s.Status for s in statuses] == [0xFF00] * 5 + [0xA700]
+        assert statuses[-1].ErrorComment == "only the first 5 matches are returned"
+        assert len(found) == 5
+    exactly = "query: {max_matches: 11}"
+    with serve_find(many, exactly) as server, associated(server.address) as assoc:
+        statuses, found = answers(assoc, ds)
+        assert [s.Status for s in statuses] == [0xFF00] * 11 + [0]
+
+
+def test_a_cancel_is_obeyed_soon(many: Engine, serve_find) -> None:
+    before = sample("gantry_query_finds_total", partner="other", level="study", status="FE00")
+    with serve_find(many) as server, associated(server.address) as assoc:
+        statuses = []
+        ds = identifier("STUDY", **ALL)
+        for number, (status, _) in enumerate(assoc.send_c_find(ds, STUDY_ROOT_FIND, msg_id=7)):
+            if number == 10:
+                assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
+            statuses.append(status.Status)
+        assert statuses[-1] == 0xFE00
+        assert len(statuses) < 5000
+        # The association goes on.
+        _, found = answers(assoc, identifier("STUDY", StudyInstanceUID="1.4.77"))
+        assert len(found) == 1
+    after = sample("gantry_query_finds_total", partner="other", level="study", status="FE00")
+    assert after == before + 1
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+def test_a_peer_that_leaves_in_the_middle_frees_everything(many: Engine, serve_find) -> None:
+    def gone() -> float:
+        return sample("gantry_query_finds_total", partner="other", level="study", status="gone")
+
+    before = gone()
+    with serve_find(many) as server:
+        with associated(server.address) as assoc:
+            for _ in assoc.send_c_find(identifier("STUDY", **ALL), STUDY_ROOT_FIND):
+                break
+            assoc.abort()
+        eventually(lambda: server.active == 0, "the association ends")
+        eventually(lambda: gone() == before + 1, "the request is counted as abandoned")
+        eventually(lambda: many.pool.checkedout() == 0, "no connection is held")  # type: ignore[attr-defined]
+
+
+def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> None:
+    """However slowly a peer takes its answers."""
+    request = OperationRequest(
+        peer=Peer("WS1", "GANTRY", "127.0.0.1"),
+        SOPClassUID=STUDY_ROOT_FIND,
+        transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
+        identifier=encoded(identifier("STUDY", **ALL)),
+        cancellation=Cancellation(),
+    )
+    partners = Partners(own_titles=("GANTRY",), callers=(), accept_unknown=True)
+    with ThreadPoolExecutor(4) as pages:
+        service = FindService(
+            engine=many, pages=pages, partners=partners, model=STUDY_ROOT, retrieve_ae="GANTRY"
+        )
+        answers = service.find(request)
+        statuses = []
+        while len(statuses) < 150:
+            if (answer := next(answers)) is not None:
+                statuses.append(answer.status.code)
+        eventually(lambda: many.pool.checkedout() == 0, "the page is there")  # type: ignore[attr-defined]
+        with many.connect() as connection:
+            idle = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND state <> 'idle'"
+            )
+            assert connection.scalar(idle) == 0
+        request.cancellation.requested = True
+        rest = [answer.status.code for answer in answers if answer is not None]
+    assert rest == [0xFE00]
+
+
+def test_a_database_that_is_away_is_said(postgres_url: str, serve_find) -> None:
+    engine = make_engine(
+        postgres_url.replace("/test_", "/no_such_"), connect_timeout=timedelta(seconds=1)
+    )
+    with serve_find(engine) as server, associated(server.address) as assoc:
+        for _ in range(2):
+            (status,), found = answers(assoc, identifier("STUDY", StudyInstanceUID=""))
+            assert status.Status == 0xA700
+            assert "try again" in status.ErrorComment
+            assert not found
+        assert assoc.is_established
+    engine.dispose()
