@@ -27,7 +27,7 @@ from gantry_dimse.send import StorageAssociation
 from gantry_domain.deliveries import ItemState, RetryPolicy
 from gantry_domain.errors import TransientError, UnreadableObject
 from gantry_domain.store_responses import StoreResult, read_store_status
-from gantry_stores.index.database import transaction
+from gantry_stores.index.database import one_statement, transaction
 from gantry_stores.index.delivery_leases import (
     Claim,
     Finished,
@@ -237,7 +237,7 @@ class Sending:
     def _settle(
         self, item: PendingItem, outcome: ItemOutcome, *, size: int = 0, seconds: float = 0.0
     ) -> None:
-        with transaction(self.engine) as connection:
+        with one_statement(self.engine) as connection:
             record(connection, self.claim, item.SOPInstanceUID, outcome)
         self._tried.add(item.SOPInstanceUID)
         self.observer.settled(outcome, size=size, seconds=seconds)

@@ -35,6 +35,7 @@ _TRANSIENT_CODES = _CONTENDED | {
 
 _SESSION_ENDED = "57P"  # operator intervention but for query_canceled, which is 57014
 
+_AUTOCOMMIT = "AUTOCOMMIT"
 _VALUES = ("22", "23", "54")  # data exceptions, constraints, limits such as an index row's size
 
 
@@ -116,7 +117,8 @@ def make_engine(
 
     @event.listens_for(engine, "begin")
     def _set_limits(connection: Connection) -> None:
-        connection.exec_driver_sql(limits)
+        if connection.get_execution_options().get("isolation_level") != _AUTOCOMMIT:
+            connection.exec_driver_sql(limits)
 
     event.listen(engine, "handle_error", _name_error)
     return engine
@@ -156,12 +158,29 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
     Raises `IndexUnavailable` where there is no connection to be had.
     """
-    try:
-        connection = engine.connect()
-    except PoolTimeout as error:
-        raise IndexUnavailable() from error
+    connection = _connect(engine)
     with connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def one_statement(engine: Engine) -> Iterator[Connection]:
+    """A connection for one statement that is a transaction by itself and waits for no lock.
+
+    It costs one round trip where `transaction` costs four, and has none of its limits. Raises as
+    that does.
+    """
+    with _connect(engine) as connection:
+        connection.execution_options(isolation_level=_AUTOCOMMIT)
+        with connection.begin():
+            yield connection
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except PoolTimeout as error:
+        raise IndexUnavailable() from error
 
 
 def ping(engine: Engine) -> None:

@@ -74,12 +74,14 @@ _PENDING = """
     ORDER BY p.attempts, p.object_id LIMIT :limit
 """
 
+# If the database itself dies in the next half second the item is sent again, no more.
 _RECORD = """
+    WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
     UPDATE delivery_item AS p
     SET state = :state, status = :status, reason = :reason, attempts = p.attempts + 1,
         object_id = coalesce(:object_id, p.object_id),
         settled_at = CASE WHEN :settled THEN now() END
-    FROM delivery d
+    FROM delivery d, quick
     WHERE d.pk = :pk AND d.fence = :fence AND d.state = 'sending'
       AND p.delivery_pk = d.pk AND p.sop_instance_uid = :sop_instance_uid
 """
@@ -213,9 +215,7 @@ def pending_items(connection: Connection, claimed: Claim, *, limit: int) -> list
 def record(
     connection: Connection, claimed: Claim, SOPInstanceUID: str, outcome: ItemOutcome
 ) -> None:
-    """Write what became of an item. Raises `LeaseLost`."""
-    # If the database itself dies in the next half second the item is sent again, no more.
-    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    """Write what became of an item, in one statement. Raises `LeaseLost`."""
     written = connection.execute(
         sa.text(_RECORD),
         {
