@@ -27,12 +27,13 @@ ROOT = Path(__file__).parents[3]
 # The default addresses of the black-box contract; GANTRY_PORT_BASE is added to each.
 PORTS = {
     "dimse": 11112,
+    "find": 11113,
     "http": 8080,
     "ingress": 9101,
     "worker": 9102,
     "query": 9103,
 }
-_ALL_PORTS = (*PORTS.values(), 11113, 11114, 2575, 9104)
+_ALL_PORTS = (*PORTS.values(), 11114, 2575, 9104)
 SERVICES = ("ingress", "worker", "query")
 
 
