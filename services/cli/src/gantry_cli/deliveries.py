@@ -1,6 +1,7 @@
 """`gantry push` and `gantry deliveries`: what is on its way to other archives, and a hand in it."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,7 @@ def _follow(engine: Engine, pk: int) -> int:
     overwrites = sys.stderr.isatty()
     shown = ""
     shown_at = float("-inf")
+    pause = threading.Event()
     while True:
         line = _line(engine, pk)
         text = f"gantry: {line.sent} of {line.items} sent, {line.state.value}"
@@ -193,7 +195,7 @@ def _follow(engine: Engine, pk: int) -> int:
             shown, shown_at = text, time.monotonic()
         if not line.state.open:
             break
-        time.sleep(_POLL_SECONDS)
+        pause.wait(_POLL_SECONDS)
     if overwrites:
         sys.stderr.write("\n")
     if line.state is not DeliveryState.DELIVERED:
