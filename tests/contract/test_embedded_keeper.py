@@ -38,15 +38,18 @@ class Program:
     stops_last: bool = False
     grace: float = 10.0
     stop_signal: signal.Signals = signal.SIGTERM
+    pid: int = 0
 
     def start(self, output: int) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-c", self.program, self.name, str(self.folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
+        self.pid = started.pid
+        return started
 
     def ready(self) -> str:
         return "" if (self.folder / f"{self.name}.ready").exists() else "has not touched its file"
@@ -84,7 +87,7 @@ def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
         keeper.start([program], patience=20)
         (tmp_path / "again").touch()
         (tmp_path / "worker.ready").unlink()
-        os.kill(_only_child(), signal.SIGKILL)
+        os.kill(program.pid, signal.SIGKILL)
         keeper.watch(until=time.monotonic() + 2.5)
     assert said[0].startswith(
         "worker ended with signal SIGKILL (out of luck); it starts again in 0.2"
@@ -92,12 +95,6 @@ def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
     assert said[1].startswith(
         "worker ended with exit status 3 (out of luck); it starts again in 0.4"
     )
-
-
-def _only_child() -> int:
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    (child,) = children
-    return int(child)
 
 
 def test_a_start_that_fails_says_why_and_ends_the_others(tmp_path: Path) -> None:
