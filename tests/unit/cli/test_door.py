@@ -3,11 +3,34 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gantry_cli.main import main
+
+Said = tuple[object, str, str]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Runs the command in this process; gives its exit status and what it wrote."""
+
+    def invoke(*arguments: str, **names: str) -> Said:
+        for name in tuple(os.environ):
+            if name.startswith("GANTRY_"):
+                monkeypatch.delenv(name)
+        for name, value in {"GANTRY_DATA": str(tmp_path / "data"), **names}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["gantry", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code, *capsys.readouterr())
+
+    return invoke
 
 
 @pytest.mark.parametrize(
@@ -26,23 +49,10 @@ from gantry_cli.main import main
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    names: dict[str, str],
-    expected: str,
+    run: Callable[..., Said], arguments: tuple[str, ...], names: dict[str, str], expected: str
 ) -> None:
-    for name in tuple(os.environ):
-        if name.startswith("GANTRY_"):
-            monkeypatch.delenv(name)
-    for name, value in {"GANTRY_DATA": str(tmp_path / "data"), **names}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["gantry", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    out, err = capsys.readouterr()
+    code, out, err = run(*arguments, **names)
+    assert code == 2
     assert err.startswith("gantry: ")
     assert expected in err
     assert err.count("\n") == 1
