@@ -5,6 +5,7 @@ is decoded with replacement characters, and each departure from the standard is 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,8 +101,13 @@ class Charset:
     def _initial_g1(self) -> str | None:
         return None if self.codec == "ascii" or self.codec in _STANDALONE else self.codec
 
+    def _rivals(self) -> tuple[str, ...]:
+        """The codecs beside UTF-8 that bytes of a wrong label may be in."""
+        fallback = self.fallback
+        return self.extensions + ((fallback.codec, *fallback.extensions) if fallback else ())
+
     def _decode_unnamed(self, raw: bytes) -> tuple[str, str]:
-        guess = _utf_8(raw)
+        guess = _utf_8(raw, self._rivals())
         if guess is None and self.fallback:
             text, finding = self.fallback.decode(raw)
             if finding is None:
@@ -112,7 +118,7 @@ class Charset:
 
     def _decode_latin(self, raw: bytes) -> tuple[str, str | None]:
         """Latin-1 decodes anything: look at whether it is what was meant."""
-        guess = _utf_8(raw)
+        guess = _utf_8(raw, self._rivals())
         if guess is not None:
             return guess, CHARSET_WRONG
         latin = _latin(raw)
@@ -201,9 +207,32 @@ def _strict(raw: bytes, codec: str | None) -> str | None:
         return None
 
 
-def _utf_8(raw: bytes) -> str | None:
-    """The text if `raw` is UTF-8; text of another set hardly ever is by chance."""
-    return _strict(raw, "utf_8")
+def _utf_8(raw: bytes, rivals: Iterable[str] = ()) -> str | None:
+    """The text if `raw` is UTF-8; text of another set hardly ever is by chance.
+
+    But where a set of pairs of high bytes is a rival, chance is not so rare: GB 2312 for "plain
+    scan" is two characters of UTF-8 too. Then only what looks like words in Latin letters counts.
+    """
+    text = _strict(raw, "utf_8")
+    if text is None or _PAIRED.isdisjoint(rivals):
+        return text
+    if max(text) >= "\u0800" or _NO_PAIR.search(raw) or _latin_words(text):
+        return text
+    return None
+
+
+_PAIRED = frozenset(("gb2312", "gbk", "gb18030", "euc_kr"))
+# In GB 2312 and KS X 1001 both bytes are above.
+_NO_PAIR = re.compile(rb"[\x80-\xa0]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+def _latin_words(text: str) -> bool:
+    for word in _LETTERS.findall(text):
+        high = [letter for letter in word if letter > "\x7f"]
+        if high and (min(high) < "\xc0" or max(high) > "\u017f" or 2 * len(high) > len(word)):
+            return False
+    return True
 
 
 _WORDS = re.compile(rb"[^A-Za-z\x80-\xff]+")
