@@ -10,6 +10,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from blackbox.datasets import SECRET, Sample, image, studies, write
 from blackbox.dicomweb import Archive
+from blackbox.index import Index
 from blackbox.metrics import Metrics
 from blackbox.run import SERVICES, Gantry
 from blackbox.scu import associate, association, send, store
@@ -118,6 +119,50 @@ def test_ingress_counts_refusals_and_rejections(gantry: Gantry, tmp_path: Path) 
         1,
         reason="called_ae",
     )
+
+
+def test_worker_counts_objects_lag_and_hours(
+    gantry: Gantry, index: Index, images: Sequence[Sample]
+) -> None:
+    until(index.settled, "nothing waits")
+    before = gantry.metrics("worker")
+    assert all(answer.success for answer in send(gantry.port("dimse"), images))
+    until(lambda: len(index.objects_of(images[-1].SOPInstanceUID)) == 1, "all are indexed")
+
+    def check(name: str, by: float, **labels: str) -> None:
+        moved(gantry, "worker", before, name, by, **labels)
+
+    check("gantry_worker_objects_indexed_total", 7, state="primary")
+    check("gantry_worker_index_lag_seconds_count", 7)
+    # From reception to index in seconds, not minutes.
+    now = gantry.metrics("worker")
+    slow = now.value("gantry_worker_index_lag_seconds_count") - now.value(
+        "gantry_worker_index_lag_seconds_bucket", le="10.0"
+    )
+    fast_before = before.value("gantry_worker_index_lag_seconds_count") - before.value(
+        "gantry_worker_index_lag_seconds_bucket", le="10.0"
+    )
+    assert slow == fast_before
+    grown = "gantry_worker_batch_seconds_count"
+    assert gantry.metrics("worker").value(grown) > before.value(grown)
+
+    # The gauges follow what is in the index.
+    def gauges_agree() -> bool:
+        metrics = gantry.metrics("worker")
+        states = dict(index.rows("SELECT state, count(*) FROM object GROUP BY state"))
+        return all(
+            metrics.value("gantry_worker_objects", state=state) == states.get(state, 0)
+            for state in ("primary", "duplicate", "conflict", "unreadable")
+        )
+
+    until(gauges_agree, "objects by state are those of the index", seconds=45)
+    metrics = gantry.metrics("worker")
+    assert metrics.value("gantry_worker_open_hours") >= 1
+    assert metrics.value("gantry_worker_studies_waiting") == 0
+    assert {
+        sample.labels["queue"] for sample in metrics.matching("gantry_worker_queue_length")
+    } >= {"index"}
+    assert metrics.value("gantry_worker_sweeps_total") >= 1
 
 
 def test_query_counts_requests_by_route(gantry: Gantry, images: Sequence[Sample]) -> None:

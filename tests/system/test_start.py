@@ -1,5 +1,6 @@
 """One command starts everything; a user's mistake is one clear line; nothing stays behind."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -15,13 +16,14 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import Verification
 
 from blackbox.datasets import studies
-from blackbox.dicomweb import Archive
+from blackbox.dicomweb import Archive, dataset_of
 from blackbox.index import Index
 from blackbox.run import SERVICES, Gantry
-from blackbox.scu import associate, send
+from blackbox.scu import Modality, associate, send
 from blackbox.waiting import until
 
 NewGantry = Callable[..., Gantry]
+OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
 
 
 def refused(ended: subprocess.CompletedProcess[str]) -> str:
@@ -89,38 +91,47 @@ def test_listeners_are_on_loopback_alone(gantry: Gantry) -> None:
                 assert fields[1].startswith("0100007F:"), line
 
 
-def test_two_runs_side_by_side_and_nothing_left_after_sigterm(
+def test_a_second_run_beside_the_first_is_killed_started_again_and_stopped(
     gantry: Gantry, new_gantry: NewGantry, tmp_path: Path
 ) -> None:
-    other = new_gantry()
+    other = new_gantry(config="sweep: {after: 4s, every: 1s}\n")
     other.start()
-    (sample,) = (next(studies(tmp_path)),)
-    (answer,) = send(other.port("dimse"), [sample])
-    assert answer.success
-    until(lambda: Archive(other.http).found([sample.SOPInstanceUID]), "the image is found")
-    assert not Archive(gantry.http).found([sample.SOPInstanceUID])
+    device = Modality(other.port("dimse"), studies(tmp_path)).start()
+    until(lambda: len(device.acknowledged) > 20, "images come in")
+    other_archive, first_archive = Archive(other.http), Archive(gantry.http)
+    first_image = device.acknowledged[0].SOPInstanceUID
+    until(lambda: other_archive.found([first_image]), "the image is found")
+    assert not first_archive.found([first_image])
 
-    other.stop_cleanly()
-    assert gantry.ready()
-
-    # What was stored is there again after the next start.
-    other.start()
-    assert Archive(other.http).found([sample.SOPInstanceUID])
-    assert Index(other).stored_files()
-    other.stop_cleanly()
-
-
-def test_killed_up_leaves_no_process_and_starts_again(new_gantry: NewGantry) -> None:
-    run = new_gantry()
-    run.start()
-    assert run.up is not None
-    before = run.processes()
-    run.up.send_signal(signal.SIGKILL)
-    run.up.wait(10)
+    # kill -9 in the middle of everything: the engines and all else go down with it.
+    assert other.up is not None
+    before = other.processes()
+    other.up.send_signal(signal.SIGKILL)
+    other.up.wait(10)
     until(lambda: not any(seen.running() for seen in before.values()), "all are gone", seconds=30)
-    assert not run.processes()
-    run.start()
-    run.stop_cleanly()
+    assert not other.processes()
+    assert gantry.ready()
+    other.start()
+    index = Index(other)
+    count = len(device.acknowledged)
+    until(lambda: len(device.acknowledged) > count + 20, "the device goes on")
+    device.stop()
+    until(index.settled, "each key has its row")
+    promised = {sample.SOPInstanceUID for sample in device.acknowledged}
+    assert set(other_archive.found(promised)) == promised
+
+    # SIGTERM while a device sends: what was answered for is in the store.
+    late = Modality(other.port("dimse"), studies(tmp_path)).start()
+    until(lambda: len(late.acknowledged) > 20, "images come in")
+    other.stop_cleanly()
+    late.stop()
+    stored = {
+        hashlib.sha256(dataset_of(file.read_bytes())).digest()
+        for file in index.stored_files().values()
+    }
+    assert {sample.sha256 for sample in (*device.acknowledged, *late.acknowledged)} <= stored
+    assert {answer.status for answer in late.refused} <= {OUT_OF_RESOURCES}
+    assert gantry.ready()
 
 
 def test_stop_during_the_start_leaves_nothing(new_gantry: NewGantry) -> None:

@@ -186,9 +186,11 @@ class Gantry:
             self.up.wait(timeout=10)
 
     def clean(self) -> None:
-        """Kills what is left and removes the folder."""
+        """Kills what is left and removes the folder, unless SYSTEM_TESTS_KEEP is set."""
         self.kill()
         self.http.close()
+        if os.environ.get("SYSTEM_TESTS_KEEP"):
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> dict[int, Seen]:
