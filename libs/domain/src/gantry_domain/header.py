@@ -340,9 +340,10 @@ class _Reader:
         """Elements whose VR the data set decides: the nearest element that does so counts."""
         little = self._walk.little
         for around, element, tag, vr, raw in self._undecided:
-            decided = "SS" if _nearest(around, PIXEL_REPRESENTATION) == 1 else "US"
-            if vr == US_OR_OW and _nearest(around, LUT_DESCRIPTOR) != 1:
-                decided = "OW"
+            if vr == US_OR_OW:
+                decided = "US" if _nearest(around, LUT_DESCRIPTOR) == 1 else "OW"
+            else:
+                decided = "SS" if _nearest(around, PIXEL_REPRESENTATION) == 1 else "US"
             element["vr"] = decided
             element.update(self._model.element(tag, decided, raw, _ASCII, little=little))
 
