@@ -6,6 +6,7 @@ all null. Numbers that are none are strings. Text is trimmed of padding (PS3.5 6
 
 import math
 import re
+from array import array
 from binascii import b2a_base64
 from collections.abc import Callable
 from struct import Struct, unpack
@@ -38,7 +39,7 @@ _ONE = {
     for vr, code in _NUMBERS.items()
     for little in (True, False)
 }
-_WORD = {2: "H", 4: "L", 8: "Q"}
+_WORD = {array(code).itemsize: code for code in "HIQ"}
 
 NUMERIC_VRS = frozenset((*_NUMBERS, "AT"))
 # A backslash is a character of the text, not a delimiter (PS3.5 6.2).
@@ -56,9 +57,9 @@ def little_endian(raw: bytes, vr: str) -> bytes:
     count = len(raw) // size
     if size == 1 or not count:
         return raw
-    code = f"{count}{_WORD[size]}"
-    swapped = Struct(f"<{code}").pack(*unpack(f">{code}", raw[: count * size]))
-    return swapped + raw[count * size :]
+    words = array(_WORD[size], raw[: count * size])
+    words.byteswap()
+    return words.tobytes() + raw[count * size :]
 
 
 class JsonModel:
