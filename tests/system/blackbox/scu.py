@@ -68,9 +68,11 @@ class _Checkpoint(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         if not self.is_set():
             self._stands.set()
-        passed = super().wait(timeout)
+        return super().wait(timeout)
+
+    def set(self) -> None:
         self._stands.clear()
-        return passed
+        super().set()
 
     def clear(self) -> None:
         super().clear()

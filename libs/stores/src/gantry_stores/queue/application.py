@@ -8,6 +8,8 @@ for the sweep finds what it held.
 from celery import Celery
 from kombu import Queue
 
+from gantry_stores.queue.transport import use_transport
+
 INDEX_QUEUE = "index"
 JUDGE_QUEUE = "judge"
 FORWARD_QUEUE = "forward"
@@ -31,6 +33,7 @@ def make_celery(broker_url: str) -> Celery:
 
     `broker_url`: `redis://...`, `rediss://...` or `redis+socket:///path`, with its password.
     """
+    use_transport()
     app = Celery("gantry", broker=broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
