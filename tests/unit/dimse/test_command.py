@@ -91,7 +91,7 @@ def test_a_cut_command_set_is_refused(size: int) -> None:
 
 
 def test_elements_of_other_groups_are_refused() -> None:
-    with pytest.raises(MalformedCommand, match="no command element"):
+    with pytest.raises(MalformedCommand, match="foreign group"):
         decode_command(b"\x08\x00\x18\x00\x00\x00\x00\x00")
 
 

@@ -1,12 +1,10 @@
-"""Command sets (PS3.7 6.3.1): read from the peer, and written as responses, without a Dataset.
+"""Commands as values: requests read from the peer, and the responses that answer them."""
 
-A command set is in Implicit VR Little Endian: | group 2 | element 2 | length 4 | value |.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
+from gantry_dimse import command_sets as cs
 from gantry_domain.statuses import Status
 
 # Command fields (PS3.7 Annex E.1); a response has the highest bit set.
@@ -17,23 +15,8 @@ C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 
 NO_DATA_SET = 0x0101
-DATA_SET = 0x0001  # any other value (PS3.7 Table E.1-1)
+DATA_SET = cs.DATA_SET
 
-_COMMAND_GROUP = 0x0000
-_GROUP_LENGTH = 0x0000
-_AFFECTED_SOP_CLASS_UID = 0x0002
-_COMMAND_FIELD = 0x0100
-_MESSAGE_ID = 0x0110
-_MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
-_COMMAND_DATA_SET_TYPE = 0x0800
-_STATUS = 0x0900
-_OFFENDING_ELEMENT = 0x0901
-_ERROR_COMMENT = 0x0902
-_AFFECTED_SOP_INSTANCE_UID = 0x1000
-
-_ELEMENT = Struct("<HHL")
-_US = Struct("<H")
-_UL = Struct("<L")
 _TAG = Struct("<HH")
 
 LONGEST_COMMENT = 64  # LO, PS3.5 Table 6.2-1
@@ -62,25 +45,18 @@ class Command:
 
 def decode_command(encoded: bytes) -> Command:
     """Read a command set. Raises `MalformedCommand`."""
-    values: dict[int, bytes] = {}
-    offset, size = 0, len(encoded)
-    while offset < size:
-        if offset + _ELEMENT.size > size:
-            raise MalformedCommand("the command set ends inside of an element")
-        group, element, length = _ELEMENT.unpack_from(encoded, offset)
-        offset += _ELEMENT.size
-        if group != _COMMAND_GROUP or length > size - offset:
-            raise MalformedCommand("the command set holds what is no command element")
-        values[element] = encoded[offset : offset + length]
-        offset += length
-    return Command(
-        CommandField=_number(values, _COMMAND_FIELD),
-        MessageID=_number(values, _MESSAGE_ID, 0),
-        CommandDataSetType=_number(values, _COMMAND_DATA_SET_TYPE),
-        MessageIDBeingRespondedTo=_number(values, _MESSAGE_ID_BEING_RESPONDED_TO, 0),
-        AffectedSOPClassUID=values.get(_AFFECTED_SOP_CLASS_UID, b""),
-        AffectedSOPInstanceUID=values.get(_AFFECTED_SOP_INSTANCE_UID, b""),
-    )
+    try:
+        values = cs.read_command_set(encoded)
+        return Command(
+            CommandField=cs.number(values, cs.COMMAND_FIELD),
+            MessageID=_optional(values, cs.MESSAGE_ID),
+            CommandDataSetType=cs.number(values, cs.COMMAND_DATA_SET_TYPE),
+            MessageIDBeingRespondedTo=_optional(values, cs.MESSAGE_ID_BEING_RESPONDED_TO),
+            AffectedSOPClassUID=values.get(cs.AFFECTED_SOP_CLASS_UID, b""),
+            AffectedSOPInstanceUID=values.get(cs.AFFECTED_SOP_INSTANCE_UID, b""),
+        )
+    except ValueError as error:
+        raise MalformedCommand(str(error)) from error
 
 
 def encode_response(
@@ -92,24 +68,24 @@ def encode_response(
     offending: Sequence[int] = (),
 ) -> bytes:
     """The command set that answers `request`; `data_set`: one follows. `offending`: tags."""
-    elements = [
-        (_COMMAND_FIELD, _US.pack(request.CommandField | RESPONSE)),
-        (_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(request.MessageID)),
-        (_COMMAND_DATA_SET_TYPE, _US.pack(DATA_SET if data_set else NO_DATA_SET)),
-        (_STATUS, _US.pack(status.code)),
-    ]
+    elements = {
+        cs.COMMAND_FIELD: cs.us(request.CommandField | RESPONSE),
+        cs.MESSAGE_ID_BEING_RESPONDED_TO: cs.us(request.MessageID),
+        cs.COMMAND_DATA_SET_TYPE: cs.us(DATA_SET if data_set else NO_DATA_SET),
+        cs.STATUS: cs.us(status.code),
+    }
     if request.AffectedSOPClassUID:
-        elements.insert(0, (_AFFECTED_SOP_CLASS_UID, request.AffectedSOPClassUID))
+        elements[cs.AFFECTED_SOP_CLASS_UID] = _even(request.AffectedSOPClassUID, b"\0")
     if offending:
-        tags = b"".join(_TAG.pack(tag >> 16, tag & 0xFFFF) for tag in offending)
-        elements.append((_OFFENDING_ELEMENT, tags))
+        elements[cs.OFFENDING_ELEMENT] = b"".join(
+            _TAG.pack(tag >> 16, tag & 0xFFFF) for tag in offending
+        )
     if error_comment:
         comment = error_comment[:LONGEST_COMMENT].encode("ascii", errors="replace")
-        elements.append((_ERROR_COMMENT, comment.replace(b"\\", b"/")))
+        elements[cs.ERROR_COMMENT] = _even(comment.replace(b"\\", b"/"), b" ")
     if request.AffectedSOPInstanceUID:
-        elements.append((_AFFECTED_SOP_INSTANCE_UID, request.AffectedSOPInstanceUID))
-    group = b"".join(_encode(elements))
-    return b"".join(_encode([(_GROUP_LENGTH, _UL.pack(len(group)))])) + group
+        elements[cs.AFFECTED_SOP_INSTANCE_UID] = _even(request.AffectedSOPInstanceUID, b"\0")
+    return cs.encode_command_set(elements)
 
 
 def uid_text(value: bytes) -> str:
@@ -117,20 +93,9 @@ def uid_text(value: bytes) -> str:
     return value.strip(b"\0 ").decode("latin-1")
 
 
-def _number(values: dict[int, bytes], element: int, default: int | None = None) -> int:
-    value = values.get(element, b"")
-    if len(value) == _US.size:
-        number: int = _US.unpack(value)[0]
-        return number
-    if default is None or value:
-        raise MalformedCommand(f"(0000,{element:04X}) is missing or not a number")
-    return default
+def _optional(values: Mapping[int, bytes], element: int) -> int:
+    return cs.number(values, element) if values.get(element) else 0
 
 
-def _encode(elements: Iterable[tuple[int, bytes]]) -> Iterable[bytes]:
-    for element, value in elements:
-        padding = b""
-        if len(value) % 2:
-            padding = b" " if element == _ERROR_COMMENT else b"\0"
-        yield _ELEMENT.pack(_COMMAND_GROUP, element, len(value) + len(padding))
-        yield value + padding
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding if len(value) % 2 else value

@@ -1,4 +1,4 @@
-"""Command sets of requests that we send, and of the answers to them (PS3.7 6.3, Annex E).
+"""The encoding of command sets (PS3.7 6.3.1, Annex E), without a Dataset.
 
 Always Implicit VR Little Endian, group 0000 only:
 
@@ -22,6 +22,7 @@ MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
 PRIORITY = 0x0700
 COMMAND_DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
+OFFENDING_ELEMENT = 0x0901
 ERROR_COMMENT = 0x0902
 AFFECTED_SOP_INSTANCE_UID = 0x1000
 MOVE_ORIGINATOR_AE = 0x1030
