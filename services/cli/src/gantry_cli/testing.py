@@ -8,6 +8,10 @@ from pathlib import Path
 
 from gantry_domain.errors import ConfigurationError
 
+# Most tests wait for processes, sockets and disks: two at a time suit two cores. A file's tests
+# stay together, for they share servers.
+_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+
 
 def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     """Run the linters, the type checker, the import contracts and pytest; 0 if all pass.
@@ -36,7 +40,7 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     if arguments:
         steps = []
     selection = () if long else ("-m", "not long")
-    steps.append(("pytest", *selection, *arguments))
+    steps.append(("pytest", *selection, *(arguments or _TWO_AT_A_TIME)))
     failed = []
     for step in steps:
         sys.stderr.write(f"gantry: {' '.join(step)}\n")
