@@ -24,7 +24,8 @@ from blackbox.datasets import Sample
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.LOG_HANDLER_LEVEL = "none"
 
-_LARGEST_REQUEST = 128  # presentation contexts, PS3.8 9.3.2.2
+# A device of ours that is cut off at a bad moment waits for an answer that cannot come.
+_LONGEST_ANSWER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,12 @@ class Modality:
     def _work(self) -> None:
         waiting = next(self.samples)
         while not self._stop.is_set():
-            assoc = associate(self.port, contexts_of([waiting]), calling_ae=self.calling_ae)
+            assoc = associate(
+                self.port,
+                contexts_of([waiting]),
+                calling_ae=self.calling_ae,
+                patience=_LONGEST_ANSWER,
+            )
             sent = 0
             while assoc.is_established and sent < self.per_association:
                 if self._stop.is_set():
