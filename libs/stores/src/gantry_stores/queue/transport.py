@@ -9,6 +9,7 @@ timeout, and a task may run twice.
 
 from typing import Any
 
+from kombu import transport
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 
@@ -40,3 +41,5 @@ def use_transport() -> None:
     """Lets kombu take this transport for URLs of Redis; no setting of Celery's reaches it."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+        # What the process may have looked up before would stand for ever.
+        vars(transport)["_transport_cache"].pop(scheme, None)
