@@ -30,7 +30,7 @@ from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.objects import ObjectStat, ObjectWriter
 from gantry_testkit.postgres import PostgresServer
-from gantry_testkit.stored import CT_IMAGE, encoded, image
+from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, encoded, image
 
 BATCH = 100
 IMAGES_PER_SERIES = 100
@@ -154,7 +154,7 @@ def _work(
             for number in range(batch * BATCH, min(instances, (batch + 1) * BATCH))
         ]
         result = index_batch(receipts, store=store, engine=engine, rules=ReadingRules())
-        judge_studies(engine, result.study_pks)
+        judge_studies(engine, NO_POLICIES, result.study_pks)
         indexed += len(result.outcomes)
         retries += result.retries
         if done == len(batches) // 10:

@@ -35,6 +35,7 @@ from gantry_query.web import make_app
 from gantry_runtime.settings import load_settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit.stored import NO_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class WebArchive:
                 SOPInstanceUID=str(uid),
             )
         index_batch(receipts, store=self.store, engine=self.engine, rules=ReadingRules())
-        judge_studies(self.engine)
+        judge_studies(self.engine, NO_POLICIES)
         return list(put.values())
 
 

@@ -19,6 +19,7 @@ from gantry_domain.keys import OBJECTS, object_key, parse_object_key
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.objects import DirectoryStore, StoreUnavailable
 from gantry_testkit.stored import (
+    NO_POLICIES,
     encoded,
     image,
     new_uid,
@@ -166,7 +167,7 @@ def _swapped(pixels):
 def test_a_conflict_never_hides_what_is_visible(engine, store):
     ds = image()
     index([stage(store, ds)], store, engine)
-    judge_studies(engine)
+    judge_studies(engine, NO_POLICIES)
     index([stage(store, with_changes(ds, PixelData=bytes(512)))], store, engine)
     assert rows(engine, "SELECT visible FROM study") == [(True,)]
 

@@ -30,7 +30,7 @@ from gantry_stores.index import delivery_lists as lists
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.peers import free_port, orthanc, storescp
-from gantry_testkit.stored import CT_IMAGE, image, new_uid, receipts, rows, stage
+from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, image, new_uid, receipts, rows, stage
 
 POLICY = RetryPolicy(
     base=timedelta(seconds=1), ceiling=timedelta(seconds=8), give_up_after=timedelta(days=1)
@@ -56,7 +56,7 @@ class Archive:
             receipts(sent), store=self.store, engine=self.engine, rules=ReadingRules()
         )
         assert len(result.outcomes) == len(sent)
-        judge_studies(self.engine)
+        judge_studies(self.engine, NO_POLICIES)
 
     def study(self, *, images: int) -> tuple[str, list[str]]:
         """A study of CT images: its UID and those of its instances."""

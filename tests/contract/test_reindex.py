@@ -12,7 +12,16 @@ from gantry_archive.reindex import IndexNotEmpty, reindex
 from gantry_domain.duplicates import ObjectState
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
-from gantry_testkit.stored import encoded, image, receipts, rows, snapshot, stage, with_changes
+from gantry_testkit.stored import (
+    NO_POLICIES,
+    encoded,
+    image,
+    receipts,
+    rows,
+    snapshot,
+    stage,
+    with_changes,
+)
 
 RULES = ReadingRules(take_last=frozenset({"last"}), charsets={"china": "GB18030"})
 
@@ -62,11 +71,17 @@ def test_the_same_rows(purged, engine, store, other):
     order = random.Random(4).sample(sent, len(sent))
     for start in range(0, len(order), 7):
         index_batch(receipts(order[start : start + 7]), store=store, engine=engine, rules=RULES)
-        judge_studies(engine)
+        judge_studies(engine, NO_POLICIES)
     if purged:
         assert purge_duplicates(store, engine).objects == 6
     steps = []
-    done = reindex(store, other, rules=RULES, progress=lambda so_far: steps.append(so_far.objects))
+    done = reindex(
+        store,
+        other,
+        policies=NO_POLICIES,
+        rules=RULES,
+        progress=lambda so_far: steps.append(so_far.objects),
+    )
     assert snapshot(other) == snapshot(engine)
     assert done.objects == len(sent) - (6 if purged else 0) == steps[-1]
     assert done.states[ObjectState.UNREADABLE] == 2
@@ -77,9 +92,9 @@ def test_an_index_that_is_there_is_not_touched(engine, store):
     index_batch([stage(store, image()).receipt], store=store, engine=engine, rules=RULES)
     before = snapshot(engine)
     with pytest.raises(IndexNotEmpty, match="empty"):
-        reindex(store, engine)
+        reindex(store, engine, policies=NO_POLICIES)
     assert snapshot(engine) == before
 
 
 def test_an_empty_store_gives_an_empty_index(engine, store):
-    assert reindex(store, engine).objects == 0
+    assert reindex(store, engine, policies=NO_POLICIES).objects == 0

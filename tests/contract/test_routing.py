@@ -15,7 +15,7 @@ from gantry_archive.reindex import reindex
 from gantry_domain.routes import Route
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
-from gantry_testkit.stored import image, new_uid, receipts, rows, stage
+from gantry_testkit.stored import NO_POLICIES, image, new_uid, receipts, rows, stage
 
 ALL = Route(name="all", send_to=("READING",))
 NOTHING = Planned(0, 0)
@@ -35,7 +35,7 @@ class Archive:
         ds = image(StudyInstanceUID=study or new_uid(), StudyDescription="Thorax")
         sent = stage(self.store, ds, calling_ae=calling_ae)
         index_batch(receipts([sent]), store=self.store, engine=self.engine, rules=ReadingRules())
-        judge_studies(self.engine)
+        judge_studies(self.engine, NO_POLICIES)
         if complete:
             self.complete()
         return str(ds.StudyInstanceUID)
@@ -179,7 +179,7 @@ def test_an_index_built_anew_routes_nothing_but_what_comes_later(
 
     migrations.upgrade(empty_database_url)
     engine = make_engine(empty_database_url)
-    reindex(archive.store, engine)
+    reindex(archive.store, engine, policies=NO_POLICIES)
     anew = Archive(engine, archive.store)
     anew.complete()
     assert anew.plan(ALL) == NOTHING

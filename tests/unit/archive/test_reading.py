@@ -6,7 +6,7 @@ from gantry_archive import reading
 from gantry_archive.reading import UNEXPECTED, ReadingRules, read_object, reading_rules
 from gantry_domain.entries import Entry, Unreadable
 from gantry_domain.receipts import Receipt
-from gantry_runtime.settings import Partner
+from gantry_runtime.partners import Partner
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import encoded, image, stage
 

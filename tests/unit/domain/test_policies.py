@@ -1,5 +1,9 @@
 """The rules against the vectors and traps of the source documents."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +21,10 @@ from gantry_domain.policies.findings import (
 from gantry_domain.policies.hkid import HkidForm
 from gantry_domain.policies.rules import (
     AccessionNumberFormat,
+    Evidence,
     ImagesPerStudy,
     PatientIdentity,
-    StudyFacts,
+    PolicySet,
 )
 
 BODIES = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
@@ -73,7 +78,7 @@ def test_any_text_is_classified(text: str) -> None:
 
 def _identity(patient_id: str, issuer: str = "", **kwargs: object) -> RuleOutcome:
     rule = PatientIdentity(action=Action.HOLD, **kwargs)  # type: ignore[arg-type]
-    return rule.judge(StudyFacts(PatientID=patient_id, IssuerOfPatientID=issuer))
+    return rule.judge(Evidence(PatientID=patient_id, IssuerOfPatientID=issuer))
 
 
 def test_identity_holds_and_hides() -> None:
@@ -85,19 +90,19 @@ def test_identity_holds_and_hides() -> None:
 def test_a_missing_identifier_holds_and_another_one_does_not() -> None:
     assert _identity("  ").violated
     assert not _identity("K01234567").violated
-    assert _identity("A123456(4)", "HKSAR", issuers=frozenset({"HKSAR"})).violated
-    assert not _identity("A123456(4)", "PASSPORT", issuers=frozenset({"HKSAR"})).violated
+    assert _identity("A123456(4)", "HKSAR", issuers=("HKSAR",)).violated
+    assert not _identity("A123456(4)", "PASSPORT", issuers=("HKSAR",)).violated
 
 
 @pytest.mark.parametrize(("images", "violated"), [(999, False), (1000, False), (1001, True)])
 def test_the_limit_itself_is_allowed(images: int, violated: bool) -> None:
     rule = ImagesPerStudy(limit=1000, action=Action.WARN)
-    assert rule.judge(StudyFacts(images=images)).violated is violated
+    assert rule.judge(Evidence(images=images)).violated is violated
 
 
 def _accession(number: str, check: str = "none") -> tuple[str, bool]:
     rule = AccessionNumberFormat(check, accession.load_check(check), Action.WARN)
-    outcome = rule.judge(StudyFacts(AccessionNumber=number))
+    outcome = rule.judge(Evidence(AccessionNumber=number))
     return outcome.findings[0].code, outcome.violated
 
 
@@ -144,3 +149,54 @@ def test_a_visible_study_stays_visible_and_only_holding_rules_hide(
 def test_the_order_of_rules_makes_no_difference(outcomes: list[RuleOutcome]) -> None:
     verdict = decide(outcomes, was_visible=False)
     assert (verdict.kind, verdict.visible) == (VerdictKind.HELD, False)
+
+
+def _set(limit: int = 1000, check: str = "none") -> PolicySet:
+    return PolicySet.of(
+        [
+            ImagesPerStudy(limit=limit, action=Action.WARN),
+            AccessionNumberFormat(check, accession.load_check(check), Action.WARN),
+            PatientIdentity(action=Action.HOLD, issuers=("HKSAR", "HKID")),
+        ]
+    )
+
+
+def test_the_fingerprint_is_that_of_the_parameters() -> None:
+    assert _set().fingerprint == _set().fingerprint
+    assert _set().fingerprint != _set(limit=999).fingerprint
+    assert _set().fingerprint != _set(check="modulus11").fingerprint
+    assert PolicySet.of([]).fingerprint != _set().fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    script = (
+        "from gantry_domain.policies import accession\n"
+        "from gantry_domain.policies.findings import Action\n"
+        "from gantry_domain.policies.rules import *\n"
+        "check = accession.load_check('modulus11')\n"
+        "print(PolicySet.of([AccessionNumberFormat('modulus11', check, Action.WARN),"
+        " PatientIdentity(Action.HOLD, issuers=('B', 'A'))]).fingerprint)"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
+def test_a_set_judges_by_all_its_rules() -> None:
+    evidence = Evidence(PatientID="A123456(4)", AccessionNumber="X", images=1001)
+    verdict = _set().judge(evidence, was_visible=False)
+    assert (verdict.kind, verdict.visible) == (VerdictKind.HELD, False)
+    assert [finding.code for finding in verdict.findings] == [
+        "too_many_images",
+        "malformed",
+        "wrong_check_digit",
+    ]
+    assert PolicySet.of([]).judge(evidence, was_visible=False).kind is VerdictKind.ACCEPTED

@@ -1,7 +1,8 @@
 """Judges studies: what the policies say of them, written for the revision that was looked at.
 
 A study that nobody judged is invisible. A study that changed while it was judged keeps waiting and
-is judged again, so that several workers, or one that is killed, end in the same verdict.
+is judged again, so that several workers, or one that is killed, end in the same verdict. So does a
+study that was judged by other policies than those in force.
 """
 
 from collections import Counter
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Engine
 
-from gantry_domain.policies.findings import RuleOutcome, VerdictKind, decide
+from gantry_domain.policies.findings import StudyFinding, VerdictKind
+from gantry_domain.policies.rules import PolicySet
 from gantry_stores.index.database import transaction
 from gantry_stores.index.verdicts import StudyVerdict, waiting_studies, write_verdicts
 
@@ -19,14 +21,20 @@ _AT_ONCE = 200
 
 @dataclass(slots=True)
 class Judged:
-    """How many studies got which verdict, and how many changed meanwhile and wait again."""
+    """How many studies got which verdict and which findings (by rule, code and severity), and how
+    many changed meanwhile and wait again."""
 
     verdicts: Counter[VerdictKind] = field(default_factory=Counter)
+    findings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     changed: int = 0
 
 
 def judge_studies(
-    engine: Engine, study_pks: Iterable[int] | None = None, *, limit: int = 10_000
+    engine: Engine,
+    policies: PolicySet,
+    study_pks: Iterable[int] | None = None,
+    *,
+    limit: int = 10_000,
 ) -> Judged:
     """Judge those of the studies that wait for it (all that wait if None), at most `limit`.
 
@@ -36,20 +44,34 @@ def judge_studies(
     pks = None if study_pks is None else sorted(set(study_pks))
     while limit > 0 and pks != []:
         with transaction(engine) as connection:
-            asked = None if pks is None else pks[:_AT_ONCE]
-            waiting = waiting_studies(connection, pks=asked, limit=min(limit, _AT_ONCE))
-        outcomes: tuple[RuleOutcome, ...] = ()  # no rules yet
-        verdicts = []
-        for study in waiting:
-            verdict = decide(outcomes, was_visible=study.visible)
-            verdicts.append(StudyVerdict(study.pk, study.revision, verdict.kind, verdict.visible))
+            waiting = waiting_studies(
+                connection,
+                policies=policies.fingerprint,
+                pks=None if pks is None else pks[:_AT_ONCE],
+                limit=min(limit, _AT_ONCE),
+            )
+        verdicts = [
+            StudyVerdict(
+                study.pk,
+                study.revision,
+                policies.judge(study.evidence, was_visible=study.visible),
+            )
+            for study in waiting
+        ]
         with transaction(engine) as connection:
-            written = write_verdicts(connection, verdicts)
-        judged.verdicts.update(verdict.kind for verdict in verdicts if verdict.pk in written)
+            written = write_verdicts(connection, verdicts, policies=policies.fingerprint)
+        for each in verdicts:
+            if each.pk in written:
+                judged.verdicts[each.verdict.kind] += 1
+                judged.findings.update(map(_kind, each.verdict.findings))
         judged.changed += len(verdicts) - len(written)
         limit -= len(waiting)
         if pks is not None:
             pks = pks[_AT_ONCE:]
-        elif len(waiting) < _AT_ONCE:
+        elif not waiting:
             break
     return judged
+
+
+def _kind(finding: StudyFinding) -> tuple[str, str, str]:
+    return finding.rule, finding.code, finding.severity.value

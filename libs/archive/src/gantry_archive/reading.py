@@ -15,7 +15,7 @@ from gantry_domain.policies.findings import Severity
 from gantry_domain.receipts import Receipt
 from gantry_domain.sources import WINDOW, Fetch
 from gantry_runtime.logs import get_logger
-from gantry_runtime.settings import Partner
+from gantry_runtime.partners import Partner
 from gantry_stores.index.headers import compress_header
 from gantry_stores.objects import ObjectStore
 

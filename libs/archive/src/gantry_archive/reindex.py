@@ -18,6 +18,7 @@ from gantry_archive.reading import ReadingRules
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.keys import OBJECTS, NotAnObjectKey, parse_object_key
+from gantry_domain.policies.rules import PolicySet
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
@@ -54,6 +55,7 @@ def reindex(
     store: ObjectStore,
     engine: Engine,
     *,
+    policies: PolicySet,
     progress: Callable[[Reindexed], None] = lambda _done: None,
     rules: ReadingRules | None = None,
     readers: Executor | None = None,
@@ -72,11 +74,11 @@ def reindex(
             batch, store=store, engine=engine, rules=rules or ReadingRules(), readers=readers
         )
         done.states.update(outcome.state for outcome in result.outcomes.values())
-        judge_studies(engine, result.study_pks)
+        judge_studies(engine, policies, result.study_pks)
         with transaction(engine) as connection:
             mark_all_routed(connection)
         progress(done)
-    judge_studies(engine)
+    judge_studies(engine, policies)
     return done
 
 

@@ -46,14 +46,20 @@ _HANDED_OVER = 100
 
 @dataclass(slots=True)
 class Swept:
-    """What a run found: objects without a row that were handed over, hours looked at and closed,
-    keys that no one of ours wrote. `more` says that it ended before it was through."""
+    """What a run found: objects without a row, those of them that were handed over, hours looked
+    at and closed, keys that no one of ours wrote. `more` says that it ended before it was through.
 
+    Every stored object whose reception began before `all_indexed_until` has its row; None if the
+    run ended before it knew.
+    """
+
+    missing: int = 0
     found: int = 0
     looked: int = 0
     closed: int = 0
     strange: int = 0
     more: bool = False
+    all_indexed_until: datetime | None = None
 
 
 def sweep(
@@ -105,6 +111,7 @@ class _Run:
         starts = [*looks, *([after_closed] if after_closed else [])] or self._first_stored_hour()
         start = min(starts, default=None)
         if start is None:
+            self.swept.all_indexed_until = self._now
             return
         with transaction(self._engine) as connection:
             closed = closed_hours(connection, start)
@@ -115,6 +122,8 @@ class _Run:
                 self.swept.more = True
                 return
             self._look(hour)
+        if not self.swept.missing and not self.swept.more:
+            self.swept.all_indexed_until = self._now
 
     def _first_stored_hour(self) -> Iterator[datetime]:
         for stat in self._store.list(OBJECTS):
@@ -138,7 +147,10 @@ class _Run:
             objects += len(ids)
             with transaction(self._engine) as connection:
                 lost = without_row(connection, ids)
+            if lost and not self.swept.missing:  # hours and keys come in order of reception
+                self.swept.all_indexed_until = received_at(lost[0])
             missing += len(lost)
+            self.swept.missing += len(lost)
             self._take([each for each in lost if self._now - received_at(each) > self._after])
             if self.swept.more:
                 return  # the rest was not looked at

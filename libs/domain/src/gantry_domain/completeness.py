@@ -7,7 +7,10 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class QuietTimes:
-    """How long a study must be quiet, by partner and by modality where those say so."""
+    """How long a study must be quiet, by partner and by modality where those say so.
+
+    Partners are named by AE title, in which case does not count.
+    """
 
     default: timedelta
     modalities: Mapping[str, timedelta] = field(default_factory=dict)
@@ -18,9 +21,15 @@ class QuietTimes:
 
         What a partner asks for goes before the modality's time, that before the default.
         """
-        asked = [self.partners[ae] for ae in calling_aes if ae in self.partners]
+        calling = {ae.casefold() for ae in calling_aes}
+        asked = [time for ae, time in self.partners.items() if ae.casefold() in calling]
         asked = asked or [self.modalities[m] for m in ModalitiesInStudy if m in self.modalities]
         return max(asked, default=self.default)
+
+    @property
+    def shortest(self) -> timedelta:
+        """No study is complete sooner."""
+        return min(self.default, *self.modalities.values(), *self.partners.values())
 
 
 def is_complete(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -86,38 +86,58 @@ def validated(model: type[Model], document: Mapping[str, Any], file: Path | None
 
 
 def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
-    path = _path(detail["loc"])
+    path, owner = _place(model, detail["loc"])
     if detail["type"] == "extra_forbidden":
-        owner = _model_at(model, detail["loc"][:-1])
         known = owner.model_fields if owner else ()
         return f"{path}: unknown key{did_you_mean(str(detail['loc'][-1]), known)}"
     if detail["type"] == "missing":
         return f"{path}: is required"
+    context = detail.get("ctx", {})
+    if detail["type"].startswith("union_tag"):
+        path += "." + str(context["discriminator"]).strip("'")
+        if detail["type"] == "union_tag_not_found":
+            return f"{path}: is required"
+        return f"{path}: must be one of {context['expected_tags']}"
     message = detail["msg"].removeprefix("Value error, ")
     for said, clearer in _CLEARER.items():
         message = message.replace(said, clearer)
     return f"{path}: {message}" if path else message
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
+def _place(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[str, type[BaseModel] | None]:
+    """The path of a key as it is written in the file, and the model that the key belongs to.
+
+    In `loc` a member of a union is preceded by its tag, which is no key.
+    """
     text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = model
+    owner: type[BaseModel] | None = model
+    inside: list[type[BaseModel]] = [model]
     for part in loc:
         if isinstance(part, int):
+            text += f"[{part}]"
             continue
-        if current is None or part not in current.model_fields:
-            return None
-        current = _model_in(current.model_fields[part].annotation)
-    return current
+        if len(inside) > 1:
+            tagged = [each for each in inside if _has_tag(each, part)]
+            if tagged:
+                inside = tagged
+                continue
+        owner = inside[0] if inside else None
+        text += f".{part}" if text else part
+        field = owner.model_fields.get(part) if owner else None
+        inside = _models_in(field.annotation) if field else []
+    return text, owner
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    return any(
+        get_origin(field.annotation) is Literal and tag in get_args(field.annotation)
+        for field in model.model_fields.values()
+    )
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]

@@ -3,26 +3,23 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from gantry_domain.deliveries import RetryPolicy
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.routes import Route, Trigger
+from gantry_runtime.section import Section
 from gantry_runtime.values import AETitle, Duration, parse_duration
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class Backoff(_Section):
+class Backoff(Section):
     """How long a delivery that failed waits: up to `first`, then twice as long each time."""
 
     first: Duration = parse_duration("10s")
     longest: Duration = parse_duration("5m")
 
 
-class Forward(_Section):
+class Forward(Section):
     """How deliveries are sent."""
 
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
@@ -54,7 +51,7 @@ def _one_or_more(value: Any) -> Any:
     return value
 
 
-class RouteSection(_Section):
+class RouteSection(Section):
     """One route: `when` holds, so send to these."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]

@@ -9,9 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
@@ -19,25 +17,21 @@ from pydantic import (
 )
 
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.policies.rules import PolicySet
 from gantry_domain.routes import Route, check_destinations
 from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
+from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, policy_set
 from gantry_runtime.names import did_you_mean
+from gantry_runtime.partners import Partner, UnknownPartners
+from gantry_runtime.section import Section
+from gantry_runtime.services import Http, Ingress, Query, Sweep, Worker
 from gantry_runtime.values import (
     AETitle,
-    CharacterSet,
-    Duration,
-    HostAndPort,
     IPAddress,
-    Network,
-    PartitionName,
-    Size,
     TimeZoneName,
-    WebAddress,
-    WebOrigin,
     expand_shorthand,
-    parse_duration,
 )
 
 ENVIRONMENT = (
@@ -47,10 +41,6 @@ ENVIRONMENT = (
     "GANTRY_DATABASE_PASSWORD",
     "GANTRY_BROKER_PASSWORD",
 )
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class Ports(NamedTuple):
@@ -80,7 +70,7 @@ _DEFAULT_PORTS = Ports(
 )
 
 
-class Listen(_Section):
+class Listen(Section):
     """Where the listeners are bound."""
 
     address: IPAddress = "127.0.0.1"
@@ -89,94 +79,6 @@ class Listen(_Section):
     def loopback(self) -> bool:
         """Whether only this machine can reach the listeners."""
         return ip_address(self.address).is_loopback
-
-
-class Partner(_Section):
-    """A device or archive that we know by its AE title."""
-
-    ae_title: AETitle
-    hosts: Annotated[tuple[Network, ...], Field(strict=False)] | None = None
-    """The networks it may call from; None: anywhere."""
-    charset: CharacterSet | None = None
-    """For data sets that name no character set or a wrong one."""
-    partition: PartitionName = "main"
-    duplicates: Literal["keep_first", "take_last"] = "keep_first"
-    """Which of two instances counts that have the same UID and differ in demographics alone."""
-    address: HostAndPort | None = None
-    """Where it listens, as host:port."""
-    calling_ae: AETitle | None = None
-    """How we call ourselves to it; None: the first of our own titles."""
-
-    @field_validator("hosts")
-    @classmethod
-    def _some_host(cls, hosts: tuple[Network, ...] | None) -> tuple[Network, ...] | None:
-        if hosts == ():
-            raise ValueError("an empty list admits nobody; leave the key out to admit any host")
-        return hosts
-
-
-class UnknownPartners(_Section):
-    """What callers may do whose AE title is not among the partners."""
-
-    store: Literal["accept", "refuse"] = "accept"
-    query: Literal["accept", "refuse"] | None = None
-    """None: accept where only this machine can call."""
-
-
-class Worker(_Section):
-    """The worker's processes and how many instances one transaction takes."""
-
-    processes: Annotated[int, Field(ge=1, le=64)] = 2
-    batch: Annotated[int, Field(ge=1, le=1000)] = 100
-
-
-class _DimseDoor(_Section):
-    """The limits of a DIMSE port."""
-
-    processes: Annotated[int, Field(ge=1, le=64)] = 2
-    max_associations: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Over all processes together."""
-    acse_timeout: Duration = parse_duration("30s")
-    dimse_timeout: Duration = parse_duration("60s")
-    network_timeout: Duration = parse_duration("5m")
-    max_pdu: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 256 * 1024
-
-
-class Ingress(_DimseDoor):
-    """The DIMSE front door."""
-
-    max_object_size: Size = 16 * 2**30
-    store_patience: Duration = parse_duration("20s")
-    """How long a C-STORE waits for a store that is away before it is answered with A700."""
-
-
-class Query(_DimseDoor):
-    """The DIMSE port of query and retrieve."""
-
-    max_matches: Annotated[int, Field(ge=1)] | None = None
-    """At most so many matches of one C-FIND are returned, then A700; None: all."""
-
-
-class Sweep(_Section):
-    """How the worker finds objects whose receipt was lost."""
-
-    after: Duration = parse_duration("60s")
-    """Only objects older than this are taken."""
-    every: Duration = parse_duration("15s")
-    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """At most so many objects in one run."""
-
-
-class Http(_Section):
-    """The web door: DICOMweb."""
-
-    processes: Annotated[int, Field(ge=1, le=64)] = 2
-    public_url: WebAddress | None = None
-    """The address by which clients reach us, without `/dicomweb`; None: what their requests say."""
-    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
-    """Callers whose `Forwarded` and `X-Forwarded-*` headers are believed."""
-    origins: Annotated[tuple[WebOrigin, ...], Field(strict=False)] = ()
-    """Web pages of other origins that may read answers; `*` is any."""
 
 
 def _without_secret(url: str, variable: str) -> None:
@@ -194,7 +96,7 @@ def _with_password(url: str, password: SecretStr | None, scheme: str) -> str:
     return f"{scheme}://{netloc}{urlunsplit(('', '', parts.path, parts.query, ''))}"
 
 
-class Configuration(_Section):
+class Configuration(Section):
     """The YAML file that GANTRY_CONFIG names."""
 
     ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1, strict=False)] = ("GANTRY",)
@@ -216,6 +118,8 @@ class Configuration(_Section):
     http: Http = Http()
     forward: Forward = Forward()
     routes: Annotated[tuple[RouteSection, ...], Field(strict=False)] = ()
+    policies: Annotated[tuple[PolicySection, ...], Field(strict=False)] = ()
+    complete_after: QuietTime = CompleteAfter()
 
     @field_validator("ae_titles")
     @classmethod
@@ -276,6 +180,22 @@ class Configuration(_Section):
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return self
+
+    @model_validator(mode="after")
+    def _quiet_partners_are_known(self) -> Self:
+        known = [partner.ae_title for partner in self.partners]
+        for title in self.complete_after.partners:
+            if title not in known:
+                hint = did_you_mean(title, known) if known else ""
+                raise ValueError(
+                    f"complete_after.partners names {title}, which is no partner{hint}"
+                )
+        return self
+
+    @property
+    def policy_set(self) -> PolicySet:
+        """The rules in force as values."""
+        return policy_set(self.policies)
 
     @property
     def route_table(self) -> tuple[Route, ...]:

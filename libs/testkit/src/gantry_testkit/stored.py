@@ -20,9 +20,13 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.file_meta import FileMeta, encode_file_meta
 from gantry_domain.keys import new_object_id, object_key
+from gantry_domain.policies.rules import PolicySet
 from gantry_domain.receipts import Receipt
 from gantry_stores.index.database import transaction
 from gantry_stores.objects import ObjectStore
+
+# Every study is accepted.
+NO_POLICIES = PolicySet.of(())
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -156,6 +160,9 @@ _TABLES = {
     "'series', e.series_instance_uid, 'study', s.study_instance_uid) FROM instance i"
     " JOIN series e ON e.pk = i.series_pk JOIN study s ON s.pk = e.study_pk",
     "header": "SELECT to_jsonb(h) FROM header h",
+    "study_finding": f"SELECT to_jsonb(f) - {_SURROGATE} || jsonb_build_object("
+    "'study', s.study_instance_uid, 'partition', s.partition)"
+    " FROM study_finding f JOIN study s ON s.pk = f.study_pk",
     "finding": f"SELECT to_jsonb(f) - {_SURROGATE} FROM finding f",
 }
 

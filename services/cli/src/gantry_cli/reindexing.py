@@ -32,6 +32,7 @@ def run_reindex(settings: Settings) -> int:
             done = reindex(
                 DirectoryStore(folder),
                 engine,
+                policies=settings.policy_set,
                 progress=progress.show,
                 rules=reading_rules(settings.partners),
                 readers=readers,

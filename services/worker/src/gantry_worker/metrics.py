@@ -31,6 +31,12 @@ RECEIPTS_DROPPED = counter(
     "Receipts given up while the database or the store was away; the sweep finds their objects",
 )
 JUDGED = counter("gantry_worker_studies_judged_total", "Verdicts written, by verdict", ["verdict"])
+FINDINGS = counter(
+    "gantry_worker_findings_total",
+    "Findings of the policies, counted at each verdict",
+    ["rule", "code", "severity"],
+)
+COMPLETED = counter("gantry_worker_studies_completed_total", "Studies whose quiet time was over")
 SWEPT = counter("gantry_worker_sweep_found_total", "Objects without a row that the sweep found")
 SWEEPS = counter("gantry_worker_sweeps_total", "Runs of the sweep")
 HOURS_CLOSED = counter("gantry_worker_hours_closed_total", "Hours of the store that were closed")
@@ -41,6 +47,12 @@ OBJECTS = gauge(
     "gantry_worker_objects",
     "Objects by state; of a large archive the primaries are estimated",
     ["state"],
+    mode="mostrecent",
+)
+STUDIES = gauge(
+    "gantry_worker_studies",
+    "Studies by verdict; of a large archive the accepted ones are estimated",
+    ["verdict"],
     mode="mostrecent",
 )
 STUDIES_WAITING = gauge(
@@ -56,6 +68,11 @@ OPEN_HOURS = gauge(
 OLDEST_OPEN_HOUR_SECONDS = gauge(
     "gantry_worker_oldest_open_hour_seconds",
     "Age of the oldest hour that the sweep still looks at",
+    mode="mostrecent",
+)
+OLDEST_UNINDEXED_SECONDS = gauge(
+    "gantry_worker_oldest_unindexed_seconds",
+    "Age of the oldest stored object that the last sweep found without a row; 0: none",
     mode="mostrecent",
 )
 QUEUE_LENGTH = gauge(

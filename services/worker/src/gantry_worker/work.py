@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from gantry_archive.completing import complete_studies
 from gantry_archive.duplicates import purge_duplicates
 from gantry_archive.indexing import BatchResult, index_batch
 from gantry_archive.judging import judge_studies
@@ -12,9 +13,10 @@ from gantry_archive.sweep import sweep
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import TransientError
 from gantry_domain.keys import received_at
+from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.receipts import Receipt, decode_receipts
 from gantry_runtime.logs import get_logger
-from gantry_stores.index.census import objects_by_state
+from gantry_stores.index.census import objects_by_state, studies_by_verdict
 from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import open_hours
 from gantry_stores.index.verdicts import count_waiting
@@ -116,13 +118,17 @@ def _judge_now(workshop: Workshop, result: BatchResult) -> None:
 
 def judge(workshop: Workshop, study_pks: Sequence[int] | None = None) -> None:
     """Judge these studies, or all that wait. Raises `IndexUnavailable`."""
-    judged = judge_studies(workshop.engine, study_pks)
+    judged = judge_studies(workshop.engine, workshop.policies, study_pks)
     for verdict, number in judged.verdicts.items():
         metrics.JUDGED.labels(verdict.value).inc(number)
+    for finding, number in judged.findings.items():
+        metrics.FINDINGS.labels(*finding).inc(number)
 
 
 def run_sweep(workshop: Workshop) -> None:
     """One run of the sweep; what it finds goes to the index queue, as long as that is short.
+
+    What it learns of objects that wait for their row tells which studies are complete.
 
     Raises the transient errors of the stores and the broker.
     """
@@ -147,6 +153,15 @@ def run_sweep(workshop: Workshop) -> None:
     )
     if swept is None:
         return
+    if swept.all_indexed_until is not None:
+        waits = (datetime.now(UTC) - swept.all_indexed_until).total_seconds()
+        metrics.OLDEST_UNINDEXED_SECONDS.set(max(0.0, waits) if swept.missing else 0.0)
+        completed = complete_studies(
+            workshop.engine,
+            workshop.settings.complete_after.quiet_times(),
+            all_indexed_until=swept.all_indexed_until,
+        )
+        metrics.COMPLETED.inc(completed)
     metrics.SWEEPS.inc()
     metrics.HOURS_CLOSED.inc(swept.closed)
     metrics.STRANGE_KEYS.set(swept.strange)
@@ -165,10 +180,13 @@ def measure(workshop: Workshop) -> None:
     """Set the gauges. Raises the transient errors of the index and the broker."""
     with transaction(workshop.engine) as connection:
         states = objects_by_state(connection)
+        verdicts = studies_by_verdict(connection)
         waiting = count_waiting(connection, limit=_COUNTED)
         hours = open_hours(connection)
     for state in ObjectState:
         metrics.OBJECTS.labels(state.value).set(states[state])
+    for verdict in VerdictKind:
+        metrics.STUDIES.labels(verdict.value).set(verdicts[verdict])
     metrics.STUDIES_WAITING.set(waiting)
     metrics.OPEN_HOURS.set(len(hours))
     now = datetime.now(UTC)

@@ -8,6 +8,7 @@ from functools import cached_property
 from sqlalchemy.engine import Engine
 
 from gantry_archive.reading import ReadingRules, reading_rules
+from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
@@ -48,3 +49,8 @@ class Workshop:
     def rules(self) -> ReadingRules:
         """What the configuration says of senders."""
         return reading_rules(self.settings.partners)
+
+    @cached_property
+    def policies(self) -> PolicySet:
+        """What the configuration says of studies."""
+        return self.settings.policy_set

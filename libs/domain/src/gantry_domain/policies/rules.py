@@ -1,14 +1,26 @@
-"""The rules: each a frozen value made from the configuration, and a pure function of the facts."""
+"""The rules: frozen values made from the configuration, each a pure function of the evidence."""
 
-from dataclasses import dataclass
-from typing import Protocol
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from gantry_domain.policies import accession, hkid
-from gantry_domain.policies.findings import Action, RuleOutcome, Severity, StudyFinding
+from gantry_domain.policies.findings import (
+    Action,
+    RuleOutcome,
+    Severity,
+    StudyFinding,
+    Verdict,
+    decide,
+)
+
+# To be increased when a rule judges otherwise than before, so that every study is judged anew.
+_EDITION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFacts:
+class Evidence:
     """What the rules may look at. Texts are as the study's source object has them, or empty.
 
     `images` is the number of distinct SOP Instance UIDs of image classes.
@@ -23,7 +35,7 @@ class StudyFacts:
 class Rule(Protocol):
     """One rule of the policy set."""
 
-    def judge(self, facts: StudyFacts) -> RuleOutcome:
+    def judge(self, evidence: Evidence) -> RuleOutcome:
         """The findings, and what is to happen if one of them weighs."""
         ...
 
@@ -36,16 +48,16 @@ class ImagesPerStudy:
     action: Action
     visible: bool = True
 
-    def judge(self, facts: StudyFacts) -> RuleOutcome:
+    def judge(self, evidence: Evidence) -> RuleOutcome:
         """A warning above the limit."""
         findings: tuple[StudyFinding, ...] = ()
-        if facts.images > self.limit:
+        if evidence.images > self.limit:
             findings = (
                 StudyFinding(
                     "images_per_study",
                     "too_many_images",
                     Severity.WARNING,
-                    f"{facts.images} images, {self.limit} are allowed",
+                    f"{evidence.images} images, {self.limit} are allowed",
                 ),
             )
         return RuleOutcome(findings, self.action, self.visible)
@@ -56,13 +68,13 @@ class AccessionNumberFormat:
     """The accession number in the format of the Hospital Authority, with its check character."""
 
     check_name: str
-    check: accession.CheckCharacter | None
+    check: accession.CheckCharacter | None = field(repr=False)
     action: Action
     visible: bool = True
 
-    def judge(self, facts: StudyFacts) -> RuleOutcome:
+    def judge(self, evidence: Evidence) -> RuleOutcome:
         """Missing, malformed, or with a wrong check character; "not checked" only informs."""
-        return RuleOutcome((self._finding(facts.AccessionNumber),), self.action, self.visible)
+        return RuleOutcome((self._finding(evidence.AccessionNumber),), self.action, self.visible)
 
     def _finding(self, number: str) -> StudyFinding:
         rule = "accession_number"
@@ -88,20 +100,20 @@ class PatientIdentity:
 
     action: Action
     visible: bool = False
-    issuers: frozenset[str] = frozenset()
+    issuers: tuple[str, ...] = ()
 
-    def judge(self, facts: StudyFacts) -> RuleOutcome:
+    def judge(self, evidence: Evidence) -> RuleOutcome:
         """Missing, malformed or with a wrong check digit; another identifier only informs."""
-        return RuleOutcome((self._finding(facts),), self.action, self.visible)
+        return RuleOutcome((self._finding(evidence),), self.action, self.visible)
 
-    def _finding(self, facts: StudyFacts) -> StudyFinding:
+    def _finding(self, evidence: Evidence) -> StudyFinding:
         rule = "patient_identity"
-        if not facts.PatientID.strip():
+        if not evidence.PatientID.strip():
             return StudyFinding(rule, "missing", Severity.ERROR)
-        issuer = facts.IssuerOfPatientID
+        issuer = evidence.IssuerOfPatientID
         if self.issuers and issuer and issuer not in self.issuers:
             return StudyFinding(rule, "other_identifier", Severity.INFO, "of another issuer")
-        match hkid.classify(facts.PatientID):
+        match hkid.classify(evidence.PatientID):
             case hkid.HkidForm.VALID:
                 return StudyFinding(rule, "check_digit_agrees", Severity.INFO)
             case hkid.HkidForm.WRONG_CHECK_DIGIT:
@@ -121,3 +133,14 @@ class PolicySet:
 
     rules: tuple[Rule, ...]
     fingerprint: str
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> Self:
+        """The set of these rules, in their order."""
+        rules = tuple(rules)
+        digest = hashlib.sha256(f"{_EDITION} {rules!r}".encode())
+        return cls(rules, digest.hexdigest()[:16])
+
+    def judge(self, evidence: Evidence, *, was_visible: bool) -> Verdict:
+        """The verdict on a study; with no rules every study is accepted."""
+        return decide((rule.judge(evidence) for rule in self.rules), was_visible=was_visible)

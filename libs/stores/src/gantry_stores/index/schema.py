@@ -3,7 +3,7 @@
 Searchable columns and returned attributes follow `gantry_domain.attributes`:
 
     patient 1-n study 1-n series 1-n instance 1-1 object 1-1 header
-                                                  object 1-n finding
+                study 1-n study_finding           object 1-n finding
 
 `pk` columns are surrogates; nothing outside the database knows them. Text in searchable columns
 is as `gantry_domain.levels` makes it: free of NUL, bounded, names folded, dates and times padded.
@@ -128,6 +128,8 @@ study = Table(
     # Each index transaction increments the revision; a verdict holds for the one it names.
     Column("revision", BigInteger, nullable=False, server_default="0"),
     Column("judged_revision", BigInteger),
+    # The fingerprint of the policies that it was judged by.
+    Column("judged_by", Text),
     Column("verdict", Text),
     Column("visible", Boolean, nullable=False, server_default="false"),
     # The revision at which its quiet time was over, and when that was.
@@ -158,6 +160,19 @@ study = Table(
         "ix_study_not_judged",
         "pk",
         postgresql_where=text("judged_revision IS NULL OR judged_revision < revision"),
+    ),
+    Index("ix_study_judged_by", "judged_by"),
+    Index(
+        "ix_study_not_accepted",
+        "verdict",
+        "pk",
+        postgresql_where=text("verdict <> 'accepted'"),
+    ),
+    Index(
+        "ix_study_not_complete",
+        "indexed_at",
+        "pk",
+        postgresql_where=text("completed_revision IS NULL OR completed_revision < revision"),
     ),
     Index(
         "ix_study_not_routed",
@@ -208,7 +223,20 @@ header = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-# What is odd about an object; what the policies say of a study joins later.
+# What the policies say of a study at its judged revision, in the order of the rules.
+study_finding = Table(
+    "study_finding",
+    metadata,
+    Column("study_pk", ForeignKey("study.pk", ondelete="CASCADE"), primary_key=True),
+    Column("place", SmallInteger, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+    CheckConstraint("severity IN ('info', 'warning', 'error')", name="severity"),
+)
+
+# What is odd about an object.
 finding = Table(
     "finding",
     metadata,

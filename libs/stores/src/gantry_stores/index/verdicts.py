@@ -2,22 +2,39 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gantry_domain.policies.findings import VerdictKind
+from gantry_domain.policies.findings import Verdict
+from gantry_domain.policies.rules import Evidence
+from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_stores.index.recordsets import rows_parameter
 
-_COLUMNS = "pk, revision, visible"
+_IMAGES = frozenset(uid for uid, each in STORAGE_CLASSES.items() if each.image)
+
+_COLUMNS = """
+    pk, revision, visible, attributes->'00100020'->'Value'->>0 AS patient_id,
+    attributes->'00100021'->'Value'->>0 AS issuer_of_patient_id,
+    attributes->'00080050'->'Value'->>0 AS accession_number,
+    number_of_study_related_instances AS instances, sop_classes_in_study AS sop_classes
+"""
+
+_NOT_JUDGED = "(judged_revision IS NULL OR judged_revision < revision)"
+_JUDGED_BY_OTHERS = "judged_by IS DISTINCT FROM :policies"
+# The same as ranges of an index, for of ten million studies none may be sorted or read in vain.
+_RANGES_OF_OTHERS = ("judged_by IS NULL", "judged_by < :policies", "judged_by > :policies")
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingStudy:
-    """A study whose newest revision nobody judged."""
+    """A study whose newest revision was not judged by the policies in force."""
 
     pk: int
     revision: int
     visible: bool
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +43,77 @@ class StudyVerdict:
 
     pk: int
     revision: int
-    kind: VerdictKind
-    visible: bool
+    verdict: Verdict
 
 
 def waiting_studies(
-    connection: Connection, *, pks: Sequence[int] | None = None, limit: int
+    connection: Connection, *, policies: str, pks: Sequence[int] | None = None, limit: int
 ) -> list[WaitingStudy]:
-    """At most `limit` studies that wait, of `pks` or of all."""
-    condition = "" if pks is None else " AND pk = ANY(:pks)"
+    """At most `limit` studies that wait, of `pks` or of all.
+
+    `policies` is the fingerprint of those in force. Of all studies those that nobody judged at
+    their revision come first.
+    """
+    parameters: dict[str, Any] = {"policies": policies, "limit": limit}
+    rows: Sequence[sa.Row[Any]]
+    if pks is not None:
+        condition = f"pk = ANY(:pks) AND ({_NOT_JUDGED} OR {_JUDGED_BY_OTHERS})"
+        rows = _select(connection, [condition], {**parameters, "pks": list(pks)})
+    else:
+        rows = _select(connection, [_NOT_JUDGED], parameters)
+        if not rows:
+            rows = _select(connection, _RANGES_OF_OTHERS, parameters)
+    mixed = [row.pk for row in rows if not _IMAGES.issuperset(row.sop_classes)]
+    images = _images(connection, mixed)
+    return [
+        WaitingStudy(
+            row.pk,
+            row.revision,
+            row.visible,
+            Evidence(
+                PatientID=row.patient_id or "",
+                IssuerOfPatientID=row.issuer_of_patient_id or "",
+                AccessionNumber=row.accession_number or "",
+                images=images.get(row.pk, 0) if row.pk in mixed else row.instances,
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _select(
+    connection: Connection, conditions: Sequence[str], parameters: dict[str, Any]
+) -> Sequence[sa.Row[Any]]:
+    parts = [
+        f"SELECT * FROM (SELECT {_COLUMNS} FROM study WHERE {condition} LIMIT :limit) AS w"  # noqa: S608 - constants
+        for condition in conditions
+    ]
+    return connection.execute(
+        sa.text(" UNION ALL ".join(parts) + " LIMIT :limit"), parameters
+    ).all()
+
+
+def _images(connection: Connection, pks: Sequence[int]) -> dict[int, int]:
+    """The number of images in each study that holds more than images."""
+    if not pks:
+        return {}
     rows = connection.execute(
         sa.text(
-            f"SELECT {_COLUMNS} FROM study"  # noqa: S608 - constants
-            f" WHERE (judged_revision IS NULL OR judged_revision < revision){condition}"
-            " ORDER BY pk LIMIT :limit"
+            "SELECT s.study_pk, count(*) AS images FROM series s JOIN instance i"
+            " ON i.series_pk = s.pk AND i.sop_class_uid = ANY(:classes)"
+            " WHERE s.study_pk = ANY(:pks) GROUP BY s.study_pk"
         ),
-        {"limit": limit} if pks is None else {"limit": limit, "pks": list(pks)},
+        {"pks": list(pks), "classes": sorted(_IMAGES)},
     )
-    return [WaitingStudy(row.pk, row.revision, row.visible) for row in rows]
+    return {row.study_pk: row.images for row in rows}
 
 
 def count_waiting(connection: Connection, *, limit: int) -> int:
-    """How many studies wait for a verdict, counted up to `limit`."""
+    """How many studies wait for a verdict on their revision, counted up to `limit`."""
     return int(
         connection.scalar(
             sa.text(
-                "SELECT count(*) FROM (SELECT 1 FROM study"
-                " WHERE judged_revision IS NULL OR judged_revision < revision LIMIT :limit) AS w"
+                f"SELECT count(*) FROM (SELECT 1 FROM study WHERE {_NOT_JUDGED} LIMIT :limit) AS w"  # noqa: S608 - constants
             ),
             {"limit": limit},
         )
@@ -60,8 +121,13 @@ def count_waiting(connection: Connection, *, limit: int) -> int:
     )
 
 
-def write_verdicts(connection: Connection, verdicts: Sequence[StudyVerdict]) -> set[int]:
-    """Writes the verdicts of studies that are unchanged; returns their pks."""
+def write_verdicts(
+    connection: Connection, verdicts: Sequence[StudyVerdict], *, policies: str
+) -> set[int]:
+    """Write the verdicts and findings of studies that are unchanged; returns their pks.
+
+    A study that is visible by now stays so, whatever was known when it was judged.
+    """
     if not verdicts:
         return set()
     # In the order in which indexing locks studies.
@@ -70,21 +136,55 @@ def write_verdicts(connection: Connection, verdicts: Sequence[StudyVerdict]) -> 
             "SELECT pk FROM study WHERE pk = ANY(:pks)"
             " ORDER BY partition, study_instance_uid FOR UPDATE"
         ),
-        {"pks": [verdict.pk for verdict in verdicts]},
+        {"pks": [each.pk for each in verdicts]},
     )
-    written = connection.scalars(
-        sa.text(
-            "UPDATE study AS t SET judged_revision = r.revision, verdict = r.kind,"
-            " visible = r.visible FROM unnest(CAST(:pks AS bigint[]),"
-            " CAST(:revisions AS bigint[]), CAST(:kinds AS text[]), CAST(:visible AS boolean[]))"
-            " AS r(pk, revision, kind, visible)"
-            " WHERE t.pk = r.pk AND t.revision = r.revision RETURNING t.pk"
-        ),
+    written = set(
+        connection.scalars(
+            sa.text(
+                "UPDATE study AS t SET judged_revision = r.revision, judged_by = :policies,"
+                " verdict = r.kind, visible = t.visible OR r.visible"
+                " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]),"
+                " CAST(:kinds AS text[]), CAST(:visible AS boolean[]))"
+                " AS r(pk, revision, kind, visible)"
+                " WHERE t.pk = r.pk AND t.revision = r.revision RETURNING t.pk"
+            ),
+            {
+                "policies": policies,
+                "pks": [each.pk for each in verdicts],
+                "revisions": [each.revision for each in verdicts],
+                "kinds": [each.verdict.kind.value for each in verdicts],
+                "visible": [each.verdict.visible for each in verdicts],
+            },
+        )
+    )
+    _write_findings(connection, [each for each in verdicts if each.pk in written])
+    return written
+
+
+def _write_findings(connection: Connection, verdicts: Sequence[StudyVerdict]) -> None:
+    connection.execute(
+        sa.text("DELETE FROM study_finding WHERE study_pk = ANY(:pks)"),
+        {"pks": [each.pk for each in verdicts]},
+    )
+    found = [
         {
-            "pks": [verdict.pk for verdict in verdicts],
-            "revisions": [verdict.revision for verdict in verdicts],
-            "kinds": [verdict.kind.value for verdict in verdicts],
-            "visible": [verdict.visible for verdict in verdicts],
-        },
-    )
-    return set(written)
+            "study_pk": each.pk,
+            "place": place,
+            "rule": finding.rule,
+            "code": finding.code,
+            "severity": finding.severity,
+            "detail": finding.detail,
+        }
+        for each in verdicts
+        for place, finding in enumerate(each.verdict.findings)
+    ]
+    if found:
+        connection.execute(
+            sa.text(
+                "INSERT INTO study_finding (study_pk, place, rule, code, severity, detail)"
+                " SELECT study_pk, place, rule, code, severity, detail"
+                " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(study_pk bigint,"
+                " place smallint, rule text, code text, severity text, detail text)"
+            ),
+            {"rows": rows_parameter(found)},
+        )

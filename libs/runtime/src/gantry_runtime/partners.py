@@ -1,0 +1,40 @@
+"""What the configuration says of partners: devices and archives that we know, and strangers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from gantry_runtime.section import Section
+from gantry_runtime.values import AETitle, CharacterSet, HostAndPort, Network, PartitionName
+
+
+class Partner(Section):
+    """A device or archive that we know by its AE title."""
+
+    ae_title: AETitle
+    hosts: Annotated[tuple[Network, ...], Field(strict=False)] | None = None
+    """The networks it may call from; None: anywhere."""
+    charset: CharacterSet | None = None
+    """For data sets that name no character set or a wrong one."""
+    partition: PartitionName = "main"
+    duplicates: Literal["keep_first", "take_last"] = "keep_first"
+    """Which of two instances counts that have the same UID and differ in demographics alone."""
+    address: HostAndPort | None = None
+    """Where it listens, as host:port."""
+    calling_ae: AETitle | None = None
+    """How we call ourselves to it; None: the first of our own titles."""
+
+    @field_validator("hosts")
+    @classmethod
+    def _some_host(cls, hosts: tuple[Network, ...] | None) -> tuple[Network, ...] | None:
+        if hosts == ():
+            raise ValueError("an empty list admits nobody; leave the key out to admit any host")
+        return hosts
+
+
+class UnknownPartners(Section):
+    """What callers may do whose AE title is not among the partners."""
+
+    store: Literal["accept", "refuse"] = "accept"
+    query: Literal["accept", "refuse"] | None = None
+    """None: accept where only this machine can call."""

@@ -1,0 +1,64 @@
+"""What the configuration says of the services: processes, limits, patience."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gantry_runtime.section import Section
+from gantry_runtime.values import Duration, Network, Size, WebAddress, WebOrigin, parse_duration
+
+
+class Worker(Section):
+    """The worker's processes and how many instances one transaction takes."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    batch: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class _DimseDoor(Section):
+    """The limits of a DIMSE port."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Over all processes together."""
+    acse_timeout: Duration = parse_duration("30s")
+    dimse_timeout: Duration = parse_duration("60s")
+    network_timeout: Duration = parse_duration("5m")
+    max_pdu: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 256 * 1024
+
+
+class Ingress(_DimseDoor):
+    """The DIMSE front door."""
+
+    max_object_size: Size = 16 * 2**30
+    store_patience: Duration = parse_duration("20s")
+    """How long a C-STORE waits for a store that is away before it is answered with A700."""
+
+
+class Query(_DimseDoor):
+    """The DIMSE port of query and retrieve."""
+
+    max_matches: Annotated[int, Field(ge=1)] | None = None
+    """At most so many matches of one C-FIND are returned, then A700; None: all."""
+
+
+class Sweep(Section):
+    """How the worker finds objects whose receipt was lost."""
+
+    after: Duration = parse_duration("60s")
+    """Only objects older than this are taken."""
+    every: Duration = parse_duration("15s")
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """At most so many objects in one run."""
+
+
+class Http(Section):
+    """The web door: DICOMweb."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    public_url: WebAddress | None = None
+    """The address by which clients reach us, without `/dicomweb`; None: what their requests say."""
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    """Callers whose `Forwarded` and `X-Forwarded-*` headers are believed."""
+    origins: Annotated[tuple[WebOrigin, ...], Field(strict=False)] = ()
+    """Web pages of other origins that may read answers; `*` is any."""

@@ -1,0 +1,112 @@
+"""Studies whose quiet time may be over, and completeness written for the revision that was seen."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from gantry_stores.index.database import transaction
+
+_PAGE = 500
+
+_NOT_COMPLETE = "(completed_revision IS NULL OR completed_revision < revision)"
+
+_CANDIDATES = f"""
+    SELECT pk, revision, last_received_at, indexed_at, modalities_in_study AS modalities
+    FROM study
+    WHERE {_NOT_COMPLETE} AND indexed_at <= :indexed_before AND last_received_at <= :received_before
+      AND (indexed_at, pk) > (:after, :after_pk)
+    ORDER BY indexed_at, pk LIMIT :limit
+"""  # noqa: S608 - constants
+
+_SENDERS = """
+    SELECT s.study_pk, array_agg(DISTINCT o.calling_ae) AS calling_aes
+    FROM series s JOIN instance i ON i.series_pk = s.pk JOIN object o ON o.id = i.object_id
+    WHERE s.study_pk = ANY(:pks) AND o.calling_ae <> '' GROUP BY s.study_pk
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietStudy:
+    """A study that nothing was added to for a while; moments are aware."""
+
+    pk: int
+    revision: int
+    last_received_at: datetime
+    indexed_at: datetime
+    ModalitiesInStudy: tuple[str, ...]
+    calling_aes: tuple[str, ...] = ()
+
+
+def quiet_studies(
+    engine: Engine,
+    *,
+    indexed_before: datetime,
+    received_before: datetime,
+    with_senders: bool,
+) -> Iterator[list[QuietStudy]]:
+    """Pages of the studies that are not complete and were last received and indexed before these.
+
+    `with_senders`: look up who sent them, which costs a walk over their instances. Each page is
+    a transaction of its own. Raises `IndexUnavailable`.
+    """
+    after, after_pk = datetime.min.replace(tzinfo=indexed_before.tzinfo) + timedelta(days=1), 0
+    while True:
+        with transaction(engine) as connection:
+            rows = connection.execute(
+                sa.text(_CANDIDATES),
+                {
+                    "indexed_before": indexed_before,
+                    "received_before": received_before,
+                    "after": after,
+                    "after_pk": after_pk,
+                    "limit": _PAGE,
+                },
+            ).all()
+            senders: dict[int, list[str]] = {}
+            if with_senders and rows:
+                found = connection.execute(sa.text(_SENDERS), {"pks": [row.pk for row in rows]})
+                senders = {row.study_pk: row.calling_aes for row in found}
+        if rows:
+            after, after_pk = rows[-1].indexed_at, rows[-1].pk
+            yield [
+                QuietStudy(
+                    row.pk,
+                    row.revision,
+                    row.last_received_at,
+                    row.indexed_at,
+                    tuple(row.modalities),
+                    tuple(senders.get(row.pk, ())),
+                )
+                for row in rows
+            ]
+        if len(rows) < _PAGE:
+            return
+
+
+def write_complete(engine: Engine, studies: Sequence[QuietStudy]) -> int:
+    """Mark those complete that have not changed; how many were. Raises `IndexUnavailable`."""
+    if not studies:
+        return 0
+    with transaction(engine) as connection:
+        # In the order in which indexing locks studies.
+        connection.execute(
+            sa.text(
+                "SELECT pk FROM study WHERE pk = ANY(:pks)"
+                " ORDER BY partition, study_instance_uid FOR UPDATE"
+            ),
+            {"pks": [study.pk for study in studies]},
+        )
+        return connection.execute(
+            sa.text(
+                "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"
+                " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
+                " AS r(pk, revision) WHERE t.pk = r.pk AND t.revision = r.revision"
+            ),
+            {
+                "pks": [study.pk for study in studies],
+                "revisions": [study.revision for study in studies],
+            },
+        ).rowcount
