@@ -560,10 +560,15 @@ def test_backlog_and_due_destinations(archive: Archive) -> None:
         archive.push(archive.study(images=1)[0], destination)
     archive.claim("ONE")
     with transaction(archive.engine) as connection:
-        found = {(line.destination, line.state): line.number for line in lists.backlog(connection)}
+        lines = lists.backlog(connection, late_after=timedelta(minutes=15))
+        found = {(line.destination, line.state): line.number for line in lines}
         due = leases.due_destinations(connection, ["ONE", "TWO", "THREE"])
     assert found == {("ONE", DeliveryState.SENDING): 1, ("TWO", DeliveryState.WAITING): 2}
     assert due == {"TWO"}
+    assert not any(line.late for line in lines)
+    with transaction(archive.engine) as connection:
+        lines = lists.backlog(connection, late_after=timedelta())
+    assert {line.destination: line.late for line in lines} == {"ONE": 1, "TWO": 2}
 
 
 def test_a_destination_that_nobody_knows_fails_for_now(archive: Archive) -> None:

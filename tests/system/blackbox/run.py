@@ -171,7 +171,8 @@ class Gantry:
         code = self.stop()
         said = self.said()
         assert code == 0, said[-2000:]
-        assert "Traceback" not in said, said[max(0, said.index("Traceback") - 500) :][:4000]
+        trace = said.find("Traceback (most recent call last)")
+        assert trace < 0, said[max(0, trace - 500) :][:4000]
         assert SECRET.casefold() not in said.casefold()
 
     def kill(self) -> None:

@@ -29,7 +29,7 @@ class QuietTimes:
     @property
     def shortest(self) -> timedelta:
         """No study is complete sooner."""
-        return min(self.default, *self.modalities.values(), *self.partners.values())
+        return min([self.default, *self.modalities.values(), *self.partners.values()])
 
 
 def is_complete(

@@ -29,6 +29,8 @@ class Forward(Section):
     backoff: Backoff = Backoff()
     give_up_after: Duration = parse_duration("3d")
     """How long a destination may fail before its delivery is dead."""
+    late_after: Duration = parse_duration("15m")
+    """Deliveries that are open for longer are counted as late."""
     connect_timeout: Duration = parse_duration("10s")
     acse_timeout: Duration = parse_duration("30s")
     dimse_timeout: Duration = parse_duration("60s")

@@ -3,20 +3,21 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import plan_push
+from gantry_cli.index import running_index
+from gantry_cli.tables import print_table, span
 from gantry_domain.deliveries import DeliveryLevel, DeliveryState, ItemState
-from gantry_domain.errors import ConfigurationError, PermanentError, TransientError
+from gantry_domain.errors import ConfigurationError, PermanentError
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.settings import Settings
 from gantry_stores.index import delivery_lists as lists
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 
 _POLL_SECONDS = 0.2
 _SHOW_EVERY = 2.0
@@ -39,7 +40,7 @@ def push(settings: Settings, uid: str, *, to: str, partition: str | None, wait: 
         raise ConfigurationError(
             f"there is no partition {partition}{did_you_mean(partition, sorted(partitions))}"
         )
-    with _index(settings) as engine:
+    with running_index(settings) as engine:
         pushed = plan_push(
             engine, uid, to, partitions=partitions if partition is None else [partition]
         )
@@ -59,16 +60,12 @@ def show_deliveries(
     selection = lists.Selection(
         states=[DeliveryState(state) for state in states] or None, destination=destination
     )
-    with _index(settings) as engine, transaction(engine) as connection:
+    with running_index(settings) as engine, transaction(engine) as connection:
         lines = lists.list_deliveries(connection, selection, limit=limit + 1)
     if not lines:
         click.echo("no deliveries")
         return 0
-    rows = [_HEADINGS, *(_row(line) for line in lines[:limit])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    print_table(_HEADINGS, map(_row, lines[:limit]))
     if len(lines) > limit:
         click.echo(f"... and older ones (--limit {limit})")
     return 0
@@ -80,7 +77,7 @@ def show_delivery(settings: Settings, number: int) -> int:
     :raises GantryError: there is no such delivery.
     """
     troubled = [ItemState.REFUSED, ItemState.FAILED, ItemState.WARNED]
-    with _index(settings) as engine:
+    with running_index(settings) as engine:
         line = _line(engine, number)
         with transaction(engine) as connection:
             items = lists.list_items(connection, number, states=troubled, limit=_REFUSALS_SHOWN + 1)
@@ -105,7 +102,7 @@ def retry_deliveries(
     settings: Settings, *, numbers: Sequence[int], states: Sequence[str], destination: str | None
 ) -> int:
     """Make failed, dead or cancelled deliveries due now, and say which."""
-    with _index(settings) as engine, transaction(engine) as connection:
+    with running_index(settings) as engine, transaction(engine) as connection:
         pks = lists.retry(connection, _selection(numbers, states, destination))
     return _told("due again", pks)
 
@@ -114,7 +111,7 @@ def cancel_deliveries(
     settings: Settings, *, numbers: Sequence[int], states: Sequence[str], destination: str | None
 ) -> int:
     """Cancel open deliveries, and say which."""
-    with _index(settings) as engine, transaction(engine) as connection:
+    with running_index(settings) as engine, transaction(engine) as connection:
         pks = lists.cancel(connection, _selection(numbers, states, destination))
     return _told("cancelled", pks)
 
@@ -136,8 +133,13 @@ def backlog_rows(lines: Sequence[lists.Backlog]) -> list[tuple[str, str]]:
             text += f" ({places})"
             if state.open:
                 oldest = (now - min(line.oldest for line in found)).total_seconds()
-                text += f", the oldest for {_span(oldest)}"
+                text += f", the oldest for {span(oldest)}"
         rows.append((f"deliveries, {state.value}", text))
+    late = [line for line in lines if line.late]
+    text = str(sum(line.late for line in late))
+    if late:
+        text += f" ({', '.join(f'{line.destination} {line.late}' for line in late)})"
+    rows.append(("deliveries, late", text))
     return rows
 
 
@@ -165,7 +167,7 @@ def _row(line: lists.DeliveryLine) -> tuple[str, ...]:
     why = line.reason or ""
     if line.state is DeliveryState.FAILED:
         wait = (line.next_attempt_at - datetime.now(UTC)).total_seconds()
-        why += f"; attempt {line.attempts + 1} in {_span(max(0.0, wait))}"
+        why += f"; attempt {line.attempts + 1} in {span(max(0.0, wait))}"
     elif line.refusal:
         why += f": {line.refusal}"
     return (
@@ -225,28 +227,3 @@ def _check_destination(settings: Settings, title: str) -> None:
 
 def _instances(number: int) -> str:
     return f"{number} instance{'' if number == 1 else 's'}"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
-
-
-@contextmanager
-def _index(settings: Settings) -> Iterator[Engine]:
-    engine = make_engine(settings.database_url, pool_size=1, application_name="gantry-command")
-    try:
-        yield engine
-    except TransientError as error:
-        raise NotRunning(str(error)) from error
-    finally:
-        engine.dispose()
-
-
-class NotRunning(TransientError):
-    """The database of this run does not answer."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; deliveries are planned and sent while Gantry runs (gantry up)")

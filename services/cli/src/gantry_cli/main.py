@@ -7,6 +7,7 @@ import click
 from gantry_cli import deliveries as forwarding
 from gantry_cli.echo import echo as send_echo
 from gantry_cli.echo import peer
+from gantry_cli.held import show_held
 from gantry_cli.reindexing import run_reindex
 from gantry_cli.status import show_status
 from gantry_cli.testing import run_tests
@@ -99,6 +100,18 @@ def push(*, uid: str, to: str, partition: str | None, wait: bool) -> int:
 
 
 @commands.group()
+def held() -> None:
+    """Studies that the policies do not let through."""
+
+
+@held.command(name="list")
+@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
+def list_held(*, limit: int) -> int:
+    """Show the newest held and refused studies, and why they are."""
+    return show_held(load_settings(), limit=limit)
+
+
+@commands.group()
 def deliveries() -> None:
     """What is on its way to other archives."""
 
@@ -113,7 +126,7 @@ _numbers = click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
 @_state
 @_to
 @click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
-def list_(*, states: tuple[str, ...], destination: str | None, limit: int) -> int:
+def list_deliveries(*, states: tuple[str, ...], destination: str | None, limit: int) -> int:
     """Show the newest deliveries."""
     return forwarding.show_deliveries(
         load_settings(), states=states, destination=destination, limit=limit

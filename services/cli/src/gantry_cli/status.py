@@ -1,10 +1,9 @@
 """`gantry status`: the services as their probes show them, and what is stored and what waits."""
 
 import json
-import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -15,7 +14,9 @@ import sqlalchemy as sa
 from gantry_cli.deliveries import backlog_rows
 from gantry_cli.reach import broker_connection
 from gantry_cli.service import ask
+from gantry_cli.tables import ago
 from gantry_domain.errors import ConfigurationError, GantryError
+from gantry_domain.policies.findings import VerdictKind
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_lists import backlog
@@ -100,15 +101,27 @@ def _database_rows(settings: Settings) -> Iterable[tuple[str, str]]:
             unjudged = sa.select(1).where(judged.is_(None) | (judged < study.c.revision))
             rows.append(("studies", _many(connection, sa.select(1).select_from(study))))
             rows.append(("studies not judged", _many(connection, unjudged)))
-            rows.append(("last indexed", _moment(_last_indexed(connection))))
+            open_ = sa.select(1).where(
+                study.c.completed_revision.is_(None)
+                | (study.c.completed_revision < study.c.revision)
+            )
+            rows.append(("studies not complete", _many(connection, open_)))
+            rows.extend(
+                (
+                    f"studies, {verdict.value}",
+                    _many(connection, sa.select(1).where(study.c.verdict == verdict.value)),
+                )
+                for verdict in (VerdictKind.HELD, VerdictKind.REFUSED)
+            )
+            rows.append(("last indexed", ago(_last_indexed(connection))))
             hours = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(open_hour.c.hour))
             ).one()
-            oldest = f", the oldest began {_moment(hours[1])}" if hours[0] else ""
+            oldest = f", the oldest began {ago(hours[1])}" if hours[0] else ""
             rows.append(("open hours", f"{hours[0]}{oldest}"))
             closed = connection.execute(sa.select(sa.func.count()).select_from(closed_hour))
             rows.append(("closed hours", str(closed.scalar_one())))
-            rows.extend(backlog_rows(backlog(connection)))
+            rows.extend(backlog_rows(backlog(connection, late_after=settings.forward.late_after)))
     except GantryError as error:
         return [("database", str(error))]
     finally:
@@ -127,16 +140,6 @@ def _last_indexed(connection: sa.Connection) -> datetime | None:
     newest = sa.select(object_.c.indexed_at).order_by(object_.c.id.desc()).limit(100).subquery()
     found: datetime | None = connection.scalar(sa.select(sa.func.max(newest.c.indexed_at)))
     return found
-
-
-def _moment(moment: datetime | None) -> str:
-    if moment is None:
-        return "never"
-    seconds = max(0, math.floor((datetime.now(UTC) - moment).total_seconds()))
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
 
 
 def _broker_rows(settings: Settings) -> Iterable[tuple[str, str]]:

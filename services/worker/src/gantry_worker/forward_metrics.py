@@ -14,6 +14,12 @@ OLDEST_UNSENT_SECONDS = gauge(
     ["destination"],
     mode="mostrecent",
 )
+LATE = gauge(
+    "gantry_worker_deliveries_late",
+    "Deliveries that are open for longer than `forward.late_after`, by destination",
+    ["destination"],
+    mode="mostrecent",
+)
 PLANNED = counter(
     "gantry_worker_deliveries_planned_total", "Deliveries that routes gave something new to send"
 )

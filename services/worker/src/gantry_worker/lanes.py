@@ -172,18 +172,21 @@ class _Forwarding:
 
     def _measure(self) -> None:
         with transaction(self._engine) as connection:
-            lines = backlog(connection)
+            lines = backlog(connection, late_after=self._settings.forward.late_after)
         numbers: dict[tuple[str, DeliveryState], int] = {}
         oldest: dict[str, datetime] = {}
+        late: dict[str, int] = {}
         for line in lines:
             title = self._label(line.destination)
             numbers[title, line.state] = numbers.get((title, line.state), 0) + line.number
+            late[title] = late.get(title, 0) + line.late
             if line.state.open:
                 oldest[title] = min(oldest.get(title, line.oldest), line.oldest)
         now = datetime.now(UTC)
         for title in {*self._lanes, *(title for title, _ in numbers)}:
             for state in _OPEN_STATES:
                 metrics.DELIVERIES.labels(title, state.value).set(numbers.get((title, state), 0))
+            metrics.LATE.labels(title).set(late.get(title, 0))
             waited = (now - oldest.get(title, now)).total_seconds()
             metrics.OLDEST_UNSENT_SECONDS.labels(title).set(max(0.0, waited))
 

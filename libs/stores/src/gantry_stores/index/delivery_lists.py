@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -89,12 +89,14 @@ class ItemLine:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Deliveries to one destination in one state, and since when the oldest waits."""
+    """Deliveries to one destination in one state, since when the oldest waits, and how many of
+    them are open for longer than they should be."""
 
     destination: str
     state: DeliveryState
     number: int
     oldest: datetime
+    late: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,15 +202,19 @@ def cancel(connection: Connection, selection: Selection) -> list[int]:
     return sorted(pks)
 
 
-def backlog(connection: Connection) -> list[Backlog]:
-    """What is not delivered, by destination and state."""
+def backlog(connection: Connection, *, late_after: timedelta) -> list[Backlog]:
+    """What is not delivered, by destination and state; late is what is open for `late_after`."""
     rows = connection.execute(
         sa.text(
-            "SELECT destination, state, count(*) AS number, min(unsent_since) AS oldest"
+            "SELECT destination, state, count(*) AS number, min(unsent_since) AS oldest,"
+            " count(*) FILTER (WHERE state IN ('waiting', 'sending', 'failed')"
+            " AND unsent_since < now() - CAST(:late_after AS interval)) AS late"
             " FROM delivery WHERE state <> 'delivered' GROUP BY destination, state"
             " ORDER BY destination, state"
-        )
+        ),
+        {"late_after": late_after},
     )
     return [
-        Backlog(row.destination, DeliveryState(row.state), row.number, row.oldest) for row in rows
+        Backlog(row.destination, DeliveryState(row.state), row.number, row.oldest, row.late)
+        for row in rows
     ]

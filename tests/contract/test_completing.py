@@ -1,0 +1,135 @@
+"""When studies become complete: after their quiet time, and never behind a backlog."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gantry_archive.completing import complete_studies
+from gantry_archive.indexing import index_batch
+from gantry_archive.reading import ReadingRules
+from gantry_archive.sweep import sweep
+from gantry_domain.completeness import QuietTimes
+from gantry_domain.keys import first_object_id, received_at
+from gantry_stores.index.database import make_engine
+from gantry_stores.index.quiet import quiet_studies, write_complete
+from gantry_stores.objects import DirectoryStore
+from gantry_testkit.stored import image, new_uid, receipts, rows, stage
+
+MINUTE = timedelta(minutes=1)
+QUIET = QuietTimes(5 * MINUTE)
+COMPLETE = "SELECT completed_revision = revision FROM study ORDER BY pk"
+
+
+@pytest.fixture
+def engine(postgres_url):
+    engine = make_engine(postgres_url, pool_size=4)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return DirectoryStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def now():
+    return datetime.now(UTC)
+
+
+def receive(store, engine, *, study=None, calling_ae="CT01", **values):
+    ds = image(StudyInstanceUID=study or new_uid(), **values)
+    sent = stage(store, ds, calling_ae=calling_ae)
+    index_batch(receipts([sent]), store=store, engine=engine, rules=ReadingRules())
+    return str(ds.StudyInstanceUID)
+
+
+def complete(engine, at, *, quiet=QUIET, until=None):
+    return complete_studies(engine, quiet, all_indexed_until=until or at, now=at)
+
+
+def test_quiet_time_is_waited_for(store, engine, now):
+    receive(store, engine)
+    assert complete(engine, now + 4 * MINUTE) == 0
+    assert rows(engine, COMPLETE) == [(None,)]
+    assert complete(engine, now + 6 * MINUTE) == 1
+    assert rows(engine, COMPLETE) == [(True,)]
+    assert complete(engine, now + 7 * MINUTE) == 0
+
+
+def test_what_comes_late_opens_the_study_again(store, engine, now):
+    study = receive(store, engine)
+    complete(engine, now + 6 * MINUTE)
+    receive(store, engine, study=study)
+    assert rows(engine, COMPLETE) == [(False,)]
+    assert complete(engine, now + 4 * MINUTE) == 0
+    assert complete(engine, now + 6 * MINUTE) == 1
+    assert rows(engine, COMPLETE) == [(True,)]
+
+
+def test_behind_a_backlog_no_study_is_complete(store, engine, now):
+    receive(store, engine)
+    later = now + timedelta(hours=9)
+    assert complete(engine, later, until=now + 4 * MINUTE) == 0
+    assert complete(engine, later, until=now + 6 * MINUTE) == 1
+
+
+def test_partners_and_modalities_have_times_of_their_own(store, engine, now):
+    quiet = QuietTimes(5 * MINUTE, {"US": 30 * MINUTE, "CR": MINUTE}, {"CT02": 60 * MINUTE})
+    receive(store, engine, Modality="CR")
+    receive(store, engine, Modality="CT")
+    receive(store, engine, Modality="US")
+    receive(store, engine, Modality="CR", calling_ae="CT02")
+    seen = []
+    for minutes in (2, 6, 31, 61):
+        complete(engine, now + minutes * MINUTE, quiet=quiet)
+        seen.append(sum(bool(done) for (done,) in rows(engine, COMPLETE)))
+    assert seen == [1, 2, 3, 4]
+
+
+def test_a_study_that_changes_meanwhile_stays_open(store, engine, now):
+    study = receive(store, engine)
+    later = now + 6 * MINUTE
+    (page,) = quiet_studies(engine, indexed_before=later, received_before=later, with_senders=False)
+    receive(store, engine, study=study)
+    assert write_complete(engine, page) == 0
+    assert rows(engine, COMPLETE) == [(None,)]
+
+
+def test_more_than_a_page_and_none_is_left_out(store, engine, now):
+    receive(store, engine)
+    # Copies of one study; nothing but completeness looks at them.
+    rows(
+        engine,
+        "INSERT INTO study (patient_pk, partition, study_instance_uid, source, attributes,"
+        " revision, first_received_at, last_received_at, indexed_at)"
+        " SELECT patient_pk, partition, study_instance_uid || '.' || n, source, attributes, 1,"
+        " first_received_at, last_received_at, indexed_at"
+        " FROM study, generate_series(1, 1200) AS n RETURNING 1",
+    )
+    assert complete(engine, now + 6 * MINUTE) == 1201
+
+
+def swept(store, engine, *, now, hand_over=lambda _receipts: True, limit=1000):
+    return sweep(store, engine, hand_over=hand_over, after=MINUTE, limit=limit, now=now)
+
+
+def test_the_sweep_knows_up_to_when_everything_has_its_row(store, engine, now):
+    assert swept(store, engine, now=now).all_indexed_until == now
+    receive(store, engine)
+    young = stage(store, image())
+    later = now + timedelta(seconds=30)
+    run = swept(store, engine, now=later)
+    assert (run.missing, run.found) == (1, 0)
+    assert run.all_indexed_until == received_at(young.object_id)
+    index_batch([young.receipt], store=store, engine=engine, rules=ReadingRules())
+    assert swept(store, engine, now=later).all_indexed_until == later
+
+
+def test_the_oldest_counts_also_where_the_sweep_ends_early(store, engine, now):
+    ages = (timedelta(hours=3), timedelta(hours=2), 5 * MINUTE)
+    lost = [stage(store, image(), object_id=first_object_id(now - age)) for age in ages]
+    for hand_over, limit in ((lambda _receipts: False, 1000), (lambda _receipts: True, 1)):
+        run = swept(store, engine, now=now, hand_over=hand_over, limit=limit)
+        assert run.more
+        assert run.all_indexed_until == received_at(lost[0].object_id)
