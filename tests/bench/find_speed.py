@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.information_models import STUDY_ROOT_FIND
@@ -31,6 +31,7 @@ from gantry_runtime.settings import load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_testkit.index_rows import fill, indexed
+from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.query_scu import Address, count_answers, identifier
 
@@ -124,7 +125,7 @@ def stock(studies: int, ready: Callable[[Address], None]) -> None:
     def no_delay(event: evt.Event) -> None:
         event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    ae = AE(ae_title="STOCK")
+    ae = PeerAE(ae_title="STOCK")
     ae.supported_contexts = [build_context(STUDY_ROOT_FIND, IMPLICIT_VR_LITTLE_ENDIAN)]
     handlers = [(evt.EVT_C_FIND, find), (evt.EVT_CONN_OPEN, no_delay)]
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)

@@ -10,7 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import NothingToPush, plan_push
@@ -29,6 +29,7 @@ from gantry_stores.index import delivery_leases as leases
 from gantry_stores.index import delivery_lists as lists
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.peers import free_port, orthanc, storescp
 from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, image, new_uid, receipts, rows, stage
 
@@ -136,7 +137,7 @@ class Scp:
     def __init__(self, answer: Callable[[evt.Event], int], contexts: dict[str, list[str]]) -> None:
         self.received: list[tuple[str, str, bytes]] = []
         self._answer = answer
-        ae = AE("PEER")
+        ae = PeerAE("PEER")
         ae.maximum_associations = 50
         for uid, syntaxes in contexts.items():
             ae.add_supported_context(uid, syntaxes)

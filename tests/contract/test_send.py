@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
-from pynetdicom import AE, evt
+from pynetdicom import evt
 
 from gantry_dimse.proposals import NegotiatedContext, ProposedContext, plan_contexts
 from gantry_dimse.send import LARGEST_PDU, MoveOriginator, StorageAssociation
@@ -22,6 +22,7 @@ from gantry_domain.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     TRANSFER_SYNTAXES,
 )
+from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.peers import Archive, dcmqrscp, orthanc, storescp
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -174,7 +175,7 @@ class Scp:
         self.implementations: list[str] = []
         self.largest_pdu = 0
         self.status: int | pydicom.Dataset = 0x0000
-        self.ae = AE("SCP")
+        self.ae = PeerAE("SCP")
         self._server: Any = None
 
     def start(self, *, maximum: int = 16382, classes: dict[str, list[str]] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import MaximumLengthNotification
 
@@ -29,6 +29,7 @@ from gantry_dimse.requesting import Timeouts
 from gantry_dimse.send import StorageAssociation, StoreResponse
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.peers import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -218,7 +219,7 @@ def test_rejections(
 
 
 def test_pynetdicoms_rejection_of_an_unknown_title() -> None:
-    ae = AE("OTHER")
+    ae = PeerAE("OTHER")
     ae.require_called_aet = True
     ae.add_supported_context(CT)
     server = ae.start_server(("127.0.0.1", 0), block=False)
@@ -230,7 +231,7 @@ def test_pynetdicoms_rejection_of_an_unknown_title() -> None:
 
 
 def test_it_accepts_no_context() -> None:
-    ae = AE("PEER")
+    ae = PeerAE("PEER")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.1.4")
     server = ae.start_server(("127.0.0.1", 0), block=False)
     try:
@@ -414,7 +415,7 @@ def test_a_peer_that_never_answers_a_release_costs_its_time_alone(hostile: Hosti
 
 
 def test_a_slow_peer_that_makes_progress_is_waited_for() -> None:
-    ae = AE("PEER")
+    ae = PeerAE("PEER")
     ae.add_supported_context(CT, EXPLICIT_VR_LITTLE_ENDIAN)
 
     def slow(event: evt.Event) -> int:

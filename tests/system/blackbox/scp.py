@@ -5,7 +5,9 @@ import time
 from collections import Counter
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import evt
+
+from blackbox.peer_ae import PeerAE
 
 
 class Scp:
@@ -14,7 +16,7 @@ class Scp:
     def __init__(self, *, port: int = 0, seconds: float = 0.0) -> None:
         self.received: Counter[str] = Counter()
         self._seconds = seconds
-        ae = AE(ae_title="SCP")
+        ae = PeerAE(ae_title="SCP")
         ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
         self._server = ae.start_server(
             ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from blackbox.datasets import Sample
+from blackbox.peer_ae import PeerAE
 
 # Files go out as they are, without being decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -82,24 +82,6 @@ class _Checkpoint(threading.Event):
                 return
 
 
-class _Socket(AssociationSocket):
-    """Closes what pynetdicom would leave to the garbage collector: a connection cut off."""
-
-    def _shutdown_socket(self) -> None:
-        own = self.socket
-        super()._shutdown_socket()
-        if own is not None:
-            own.close()
-
-
-class _Device(AE):
-    def _create_socket(
-        self, assoc: Association, address: AddressInformation, tls_args: object
-    ) -> AssociationSocket:
-        assert tls_args is None
-        return _Socket(assoc, address=address)
-
-
 def associate(
     port: int,
     contexts: Sequence[PresentationContext],
@@ -109,7 +91,7 @@ def associate(
     patience: float = 60.0,
 ) -> Association:
     """An association, established or not."""
-    ae = _Device(ae_title=calling_ae)
+    ae = PeerAE(ae_title=calling_ae)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = patience
     ae.connection_timeout = 5
     assoc = ae.associate(

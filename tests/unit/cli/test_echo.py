@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gantry_cli.echo import EchoFailed, Peer, echo, peer
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.settings import Settings, load_settings
+from gantry_testkit.peer_ae import PeerAE
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_wrong_target_is_one_line(settings: Settings, target: str, expected: s
 def scp() -> Iterator[Any]:
     """A verification SCP that answers with the status in its `answers`."""
     answers = {"status": 0x0000}
-    ae = AE(ae_title="THEM")
+    ae = PeerAE(ae_title="THEM")
     ae.add_supported_context(Verification)
     ae.require_called_aet = True
     server = ae.start_server(

@@ -10,7 +10,7 @@ from typing import Any
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gantry_dimse.contexts import SupportedContexts
@@ -21,6 +21,7 @@ from gantry_dimse.server import DimseServer
 from gantry_dimse.storage import StoreOutcome, StoreRequest
 from gantry_domain.statuses import Rejection
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from gantry_testkit.peer_ae import PeerAE
 
 _LIMITS = ("max_pdu", "acse_timeout", "dimse_timeout", "network_timeout", "max_connections")
 
@@ -133,7 +134,7 @@ def associated(
     ext_neg: list[Any] | None = None,
 ) -> Iterator[Any]:
     """An association requested by pynetdicom, established or not."""
-    ae = AE(ae_title=calling_ae)
+    ae = PeerAE(ae_title=calling_ae)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
     assoc = ae.associate(
         "127.0.0.1",

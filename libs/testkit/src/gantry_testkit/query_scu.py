@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 
 from gantry_dimse.command import C_FIND_RQ, DATA_SET, NO_DATA_SET
@@ -42,6 +42,7 @@ from gantry_dimse.requesting import Timeouts, request_association
 from gantry_domain.information_models import STUDY_ROOT_FIND
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gantry_testkit.peer_ae import PeerAE
 
 Address = tuple[str, int]
 
@@ -79,7 +80,7 @@ def associated(
     max_pdu: int = 16384,
 ) -> Iterator[Association]:
     """pynetdicom's association, established or not; released in the end."""
-    ae = AE(ae_title=calling)
+    ae = PeerAE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
     assoc = ae.associate(
         *address,
