@@ -1,11 +1,13 @@
 """`gantry echo`: whom it calls, and what it says when that fails."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom import evt
+from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gantry_cli.echo import EchoFailed, Peer, echo, peer
@@ -59,12 +61,12 @@ def scp() -> Iterator[Any]:
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda _: answers["status"])]
     )
     assert server is not None
-    yield server.server_address[1], answers, ae
+    yield server.server_address[1], answers, server
     server.shutdown()
 
 
 def test_success_gives_the_time_and_anything_else_a_reason(scp: Any) -> None:
-    port, answers, ae = scp
+    port, answers, server = scp
     them = Peer("THEM", "127.0.0.1", port, "OURS")
     assert 0 < echo(them) < 5
     answers["status"] = 0x0122
@@ -72,14 +74,21 @@ def test_success_gives_the_time_and_anything_else_a_reason(scp: Any) -> None:
         echo(them)
     with pytest.raises(EchoFailed, match="rejected the association: Called AE title not recogni"):
         echo(Peer("OTHER", "127.0.0.1", port, "OURS"))
-    ae.supported_contexts = []
-    ae.add_supported_context(CTImageStorage)
-    with pytest.raises(EchoFailed):
+    server.contexts = [build_context(CTImageStorage)]
+    with pytest.raises(EchoFailed, match="does not offer Verification"):
         echo(them)
 
 
-# pynetdicom does not close a socket that could not connect.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nobody_there_is_said() -> None:
     with pytest.raises(EchoFailed, match="could not be reached: Connection refused"):
         echo(Peer("THEM", "127.0.0.1", 1, "OURS"))
+
+
+def test_one_that_hangs_up_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        hangs_up = threading.Thread(target=lambda: listener.accept()[0].close())
+        hangs_up.start()
+        with pytest.raises(EchoFailed, match="is reachable but aborted the association"):
+            echo(Peer("THEM", "127.0.0.1", port, "OURS"))
+        hangs_up.join()

@@ -31,8 +31,8 @@ class AssociationRejected(GantryError):
     """The peer answered with an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
     def __init__(self, result: int, source: int, reason: int) -> None:
-        why = _REJECTIONS.get((source, reason), "unknown reason")
-        super().__init__(f"association rejected {result}/{source}/{reason}: {why}")
+        self.why = _REJECTIONS.get((source, reason), "unknown reason")
+        super().__init__(f"association rejected {result}/{source}/{reason}: {self.why}")
         self.result = result
         self.source = source
         self.reason = reason

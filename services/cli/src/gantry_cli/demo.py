@@ -12,11 +12,14 @@ from uuid import UUID
 
 import pydicom
 import sqlalchemy as sa
-from pydicom.dataset import FileDataset
-from pynetdicom import AE
 
 from gantry_cli.service import reachable
+from gantry_dimse.peer_errors import AssociationLost
+from gantry_dimse.proposals import ProposedContext
+from gantry_dimse.requesting import Timeouts
+from gantry_dimse.send import StorageAssociation
 from gantry_domain.errors import GantryError, TransientError
+from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.keys import object_key
 from gantry_domain.statuses import SUCCESS
 from gantry_runtime.logs import get_logger
@@ -30,6 +33,7 @@ Found = TypeVar("Found")
 
 _TEST_FILES = Path(pydicom.__file__).parent / "data"
 _TIMEOUT = 30.0
+_TIMEOUTS = Timeouts(connect=_TIMEOUT, acse=_TIMEOUT, dimse=_TIMEOUT, network=_TIMEOUT)
 _PATIENCE = 60.0
 _LOOK_AGAIN = 0.1
 
@@ -116,11 +120,12 @@ class Demonstration:
         return f"http://{host}:{self._settings.ports.http}/dicomweb"
 
     def _show(self, study: DemoStudy, engine: sa.Engine) -> None:
-        datasets = [pydicom.dcmread(_TEST_FILES / name) for name in study.files]
+        files = [_TEST_FILES / name for name in study.files]
+        datasets = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
         count = f"{len(datasets)} instance{'s' if len(datasets) > 1 else ''}"
         self._say(f"demo: {study.title} ({datasets[0].get('Modality', '?')}, {count})")
         began = time.monotonic()
-        statuses = self._send(datasets)
+        statuses = self._send(files)
         took = time.monotonic() - began
         told = ", ".join(f"{status:04X}" for status in sorted(set(statuses)))
         if any(status != SUCCESS.code for status in statuses):
@@ -133,23 +138,41 @@ class Demonstration:
         self._say(f"      searchable  after {time.monotonic() - began:.1f} s, {found} in the study")
         self._say(f"      read it at  {self._base}/studies/{datasets[0].StudyInstanceUID}")
 
-    def _send(self, datasets: Sequence[FileDataset]) -> list[int]:
-        ae = AE(ae_title="DEMO")
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _TIMEOUT
-        for ds in datasets:
-            ae.add_requested_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
-        assoc = ae.associate(
-            self._host, self._settings.ports.dimse, ae_title=self._settings.ae_titles[0]
+    def _send(self, files: Sequence[Path]) -> list[int]:
+        contents = [file.read_bytes() for file in files]
+        parsed = [parse_file_meta(content) for content in contents]
+        pairs = dict.fromkeys(
+            (each.meta.MediaStorageSOPClassUID, each.meta.TransferSyntaxUID) for each in parsed
         )
-        if not assoc.is_established:
-            raise DemoFailed("the ingress did not accept the association")
         try:
-            answers = [assoc.send_c_store(ds) for ds in datasets]
-        finally:
-            assoc.release()
-        if not all("Status" in answer for answer in answers):
-            raise DemoFailed("the ingress did not answer in time")
-        return [int(answer.Status) for answer in answers]
+            assoc = StorageAssociation.open(
+                host=self._host,
+                port=self._settings.ports.dimse,
+                calling_ae="DEMO",
+                called_ae=self._settings.ae_titles[0],
+                contexts=[ProposedContext(uid, (syntax,)) for uid, syntax in pairs],
+                timeouts=_TIMEOUTS,
+            )
+        except GantryError as error:
+            raise DemoFailed("the ingress did not accept the association") from error
+        statuses = []
+        try:
+            with assoc:
+                for content, each in zip(contents, parsed, strict=True):
+                    meta = each.meta
+                    context = assoc.accepts(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+                    if context is None:
+                        raise DemoFailed("the ingress did not accept what was proposed to it")
+                    response = assoc.store(
+                        SOPClassUID=meta.MediaStorageSOPClassUID,
+                        SOPInstanceUID=meta.MediaStorageSOPInstanceUID,
+                        context=context,
+                        chunks=[memoryview(content)[each.dataset_offset :]],
+                    )
+                    statuses.append(response.status)
+        except AssociationLost as error:
+            raise DemoFailed("the ingress did not answer in time") from error
+        return statuses
 
     def _indexed(self, SOPInstanceUID: str, engine: sa.Engine) -> Stored:
         newest = (

@@ -1,18 +1,27 @@
 """`gantry echo`: one C-ECHO to a partner, and how long the answer took (PS3.4 annex A)."""
 
-import socket
 import time
 from dataclasses import dataclass
 
-from pynetdicom import AE
-from pynetdicom.sop_class import Verification
-
+from gantry_dimse.contexts import MESSAGE_SYNTAXES
+from gantry_dimse.peer_errors import (
+    AssociationLost,
+    AssociationRejected,
+    NoAcceptedContext,
+    Unreachable,
+)
+from gantry_dimse.proposals import ProposedContext
+from gantry_dimse.requesting import Timeouts
+from gantry_dimse.send import StorageAssociation
 from gantry_domain.errors import ConfigurationError, TransientError
+from gantry_domain.sop_classes import VERIFICATION
+from gantry_domain.statuses import SUCCESS
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.settings import Settings
 from gantry_runtime.values import check_ae_title, split_host_and_port
 
-_TIMEOUT = 10.0
+_SECONDS = 10.0
+_TIMEOUTS = Timeouts(connect=_SECONDS, acse=_SECONDS, dimse=_SECONDS, network=_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +62,43 @@ def peer(settings: Settings, target: str) -> Peer:
     raise ConfigurationError(f"no partner is called {target}{hint} (or write AE@host:port)")
 
 
-def _what_is_wrong(called: Peer) -> str:
-    """pynetdicom does not say why there was no association."""
-    try:
-        socket.create_connection((called.host, called.port), timeout=_TIMEOUT).close()
-    except OSError as error:
-        return f"could not be reached: {error.strerror or error}"
-    return "is reachable but aborted the association or did not answer"
-
-
 def echo(called: Peer) -> float:
     """The seconds from request to answer, without those of the association.
 
     :raises EchoFailed: what happened instead.
     """
-    ae = AE(ae_title=called.calling_ae)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = _TIMEOUT
-    ae.add_requested_context(Verification)
     place = f"{called.ae_title}@{called.host}:{called.port}"
-    assoc = ae.associate(called.host, called.port, ae_title=called.ae_title)
-    if assoc.is_rejected:
-        reason = assoc.acceptor.primitive.reason_str if assoc.acceptor.primitive else "no reason"
-        raise EchoFailed(f"{place} rejected the association: {reason}")
-    if not assoc.is_established:
-        raise EchoFailed(f"{place} {_what_is_wrong(called)}")
+    assoc = _associate(called, place)
     try:
         began = time.perf_counter()
-        answer = assoc.send_c_echo()
+        status = assoc.echo()
         took = time.perf_counter() - began
-    except (RuntimeError, ValueError) as error:
-        raise EchoFailed(f"{place} does not offer Verification") from error
-    finally:
-        assoc.release()
-    if "Status" not in answer:
-        raise EchoFailed(f"{place} accepted the association and did not answer in time")
-    if answer.Status != 0x0000:
-        raise EchoFailed(f"{place} answered with status {answer.Status:04X}")
+    except AssociationLost as error:
+        raise EchoFailed(f"{place} accepted the association and did not answer in time") from error
+    assoc.release()
+    if status != SUCCESS.code:
+        raise EchoFailed(f"{place} answered with status {status:04X}")
     return took
+
+
+def _associate(called: Peer, place: str) -> StorageAssociation:
+    try:
+        return StorageAssociation.open(
+            host=called.host,
+            port=called.port,
+            calling_ae=called.calling_ae,
+            called_ae=called.ae_title,
+            contexts=[ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)],
+            timeouts=_TIMEOUTS,
+        )
+    except Unreachable as error:
+        raise EchoFailed(f"{place} could not be reached: {error.why}") from error
+    except AssociationRejected as error:
+        reason = error.why[:1].upper() + error.why[1:]
+        raise EchoFailed(f"{place} rejected the association: {reason}") from error
+    except NoAcceptedContext as error:
+        raise EchoFailed(f"{place} does not offer Verification") from error
+    except AssociationLost as error:
+        raise EchoFailed(
+            f"{place} is reachable but aborted the association or did not answer"
+        ) from error
