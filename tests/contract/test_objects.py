@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gantry_domain.object_place import Bucket
 from gantry_stores.objects import (
     DirectoryStore,
     InvalidKey,
@@ -17,6 +18,7 @@ from gantry_stores.objects import (
     ObjectLost,
     ObjectNotFound,
     ObjectStore,
+    S3Store,
     StoreFull,
     StoreUnavailable,
 )
@@ -24,12 +26,12 @@ from gantry_stores.objects import (
 HOUR = "objects/2024/05/01/12/"
 
 
-@pytest.fixture(params=["directory"])
+@pytest.fixture(params=["directory", "s3", "part of a bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    makers: dict[str, Callable[[], ObjectStore]] = {
-        "directory": lambda: DirectoryStore(tmp_path / "objects")
-    }
-    return makers[request.param]()
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "objects")
+    make_bucket: Callable[..., Bucket] = request.getfixturevalue("make_bucket")
+    return S3Store(make_bucket(prefix="" if request.param == "s3" else "part/of-it"))
 
 
 def put(store: ObjectStore, key: str, content: bytes = b"content") -> None:

@@ -1,11 +1,14 @@
 """The pytest plugin: real servers for contract tests, started when first asked for."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from gantry_domain.object_place import Bucket
 from gantry_stores.index import migrations
+from gantry_testkit import s3_server as s3
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
 
@@ -63,3 +66,27 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """The broker URL of this test's own, empty Redis."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """The session's S3 server, with which nobody does harm to others."""
+    if s3.missing():
+        pytest.skip(f"there is no Ceph gateway here: apt-get install {' '.join(s3.PACKAGES)}")
+    server = s3.S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make_bucket(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bucket]:
+    """Makes empty buckets on the server, and lets this process in; takes fields of `Bucket`."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def make(**fields: Any) -> Bucket:
+        defaults: dict[str, Any] = {"endpoint": s3_server.endpoint, "timeout": 20.0}
+        name = fields.pop("name", None) or s3_server.create_bucket()
+        return Bucket(name=name, **{**defaults, **fields})
+
+    return make

@@ -1,6 +1,7 @@
 """The object store: write once under a key, read by range, list in key order."""
 
 from gantry_stores.objects.directory import DirectoryStore
+from gantry_stores.objects.opening import open_store, prepare_store
 from gantry_stores.objects.protocol import (
     InvalidKey,
     ObjectExists,
@@ -12,6 +13,7 @@ from gantry_stores.objects.protocol import (
     StoreFull,
     StoreUnavailable,
 )
+from gantry_stores.objects.s3 import S3Store
 
 __all__ = [
     "DirectoryStore",
@@ -22,6 +24,9 @@ __all__ = [
     "ObjectStat",
     "ObjectStore",
     "ObjectWriter",
+    "S3Store",
     "StoreFull",
     "StoreUnavailable",
+    "open_store",
+    "prepare_store",
 ]
