@@ -177,7 +177,10 @@ study = Table(
     Index(
         "ix_study_not_routed",
         "pk",
-        postgresql_where=text("routed_revision IS NULL OR routed_revision < revision"),
+        # Held ones may wait for years, and the routes are asked twice a second.
+        postgresql_where=text(
+            "verdict = 'accepted' AND (routed_revision IS NULL OR routed_revision < revision)"
+        ),
     ),
 )
 

@@ -25,6 +25,16 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("completed_revision IS NULL OR completed_revision < revision"),
     )
+    op.drop_index("ix_study_not_routed", "study")
+    op.create_index(
+        "ix_study_not_routed",
+        "study",
+        ["pk"],
+        unique=False,
+        postgresql_where=sa.text(
+            "verdict = 'accepted' AND (routed_revision IS NULL OR routed_revision < revision)"
+        ),
+    )
     op.create_table(
         "study_finding",
         sa.Column("study_pk", sa.BigInteger(), nullable=False),
