@@ -87,7 +87,12 @@ def test_nobody_there_is_said() -> None:
 def test_one_that_hangs_up_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        hangs_up = threading.Thread(target=lambda: listener.accept()[0].close())
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.close()
+
+        hangs_up = threading.Thread(target=hang_up)
         hangs_up.start()
         with pytest.raises(EchoFailed, match="is reachable but aborted the association"):
             echo(Peer("THEM", "127.0.0.1", port, "OURS"))
