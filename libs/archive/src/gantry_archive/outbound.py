@@ -5,16 +5,20 @@ form are decoded in a process of its own. What cannot be sent whole is not sent 
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gantry_archive.decoder_process import (
+    LARGEST_OBJECT,
+    DecoderHangs,
+    copy_object,
+    run_decoder,
+)
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
-from gantry_domain.errors import PermanentError, TransientError
+from gantry_domain.errors import PermanentError
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.implicit import implicit_little_endian
 from gantry_domain.keys import object_key
@@ -28,21 +32,11 @@ from gantry_domain.transfer_syntaxes import (
 from gantry_stores.index.delivery_leases import StoredInstance
 from gantry_stores.objects import ObjectStore
 
-LARGEST_DECODED = 512 * 2**20
-"""Bytes of the largest compressed object that is decoded: it is in memory as a whole."""
-
 _SECONDS = 300.0
 
 
 class NotSendable(PermanentError):
     """An instance that this peer cannot be sent; the text says why."""
-
-
-class ProcessesExhausted(TransientError):
-    """No process could be started to decode pixels."""
-
-    def __init__(self) -> None:
-        super().__init__("no process could be started to decode pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,35 +117,16 @@ def _reencoded(
 
 
 def _decode(stored: StoredInstance, *, store: ObjectStore, folder: Path) -> Path:
-    """The file with native pixels. Decoders are native code that meets data from anywhere: what
-    crashes, hangs or grows there takes nothing with it."""
-    if stored.size > LARGEST_DECODED:
+    """The file with native pixels."""
+    if stored.size > LARGEST_OBJECT:
         raise NotSendable(f"compressed in {stored.TransferSyntaxUID} and too large to be decoded")
-    source, target = folder / "stored.dcm", folder / "native.dcm"
-    with source.open("wb") as copy:
-        for chunk in store.chunks(object_key(stored.object_id)):
-            copy.write(chunk)
-    command = [sys.executable, "-m", "gantry_archive.decompressor", str(source), str(target)]
+    source = copy_object(store, object_key(stored.object_id), folder / "stored.dcm")
+    target = folder / "native.dcm"
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # it may quote what it choked on
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                # Every thread of the numeric libraries reserves address space.
-                "OPENBLAS_NUM_THREADS": "1",
-                "OMP_NUM_THREADS": "1",
-            },
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        status = run_decoder("gantry_archive.decompressor", source, target, seconds=_SECONDS)
+    except DecoderHangs as error:
         raise NotSendable(f"compressed in {stored.TransferSyntaxUID}; decoding hangs") from error
-    except OSError as error:
-        raise ProcessesExhausted from error
-    if done.returncode:
+    if status:
         raise NotSendable(
             f"compressed in {stored.TransferSyntaxUID}, which cannot be decoded for a destination "
             "that accepts no compressed form of it"

@@ -19,29 +19,28 @@ from gantry_domain.elements import (
     Walk,
     walk_dataset,
 )
-from gantry_domain.json_model import little_endian
+from gantry_domain.little_endian import (
+    CHUNK,
+    CLOSED_ITEM,
+    CLOSED_SEQUENCE,
+    HEAD_WITHOUT_VR,
+    OPENED_ITEM,
+    joined,
+    value_pieces,
+)
 from gantry_domain.sources import Fetch
 from gantry_domain.value_representations import (
-    BINARY_VRS,
     LONG_VRS,
     LUT_DESCRIPTOR,
     PIXEL_DATA_TAGS,
     PIXEL_REPRESENTATION,
     US_OR_OW,
     US_OR_SS,
-    WORD_SIZES,
 )
 
-_CHUNK = 1024 * 1024  # a multiple of every word size
-_OUTPUT = 64 * 1024
 _LONGEST_SHORT = 0xFFFE
 _SHORT_HEAD = Struct("<HH2sH").pack
 _LONG_HEAD = Struct("<HH2sHL").pack
-_ITEM_HEAD = Struct("<HHL").pack
-_ITEM_START = _ITEM_HEAD(0xFFFE, 0xE000, UNDEFINED)
-_ITEM_END = _ITEM_HEAD(0xFFFE, 0xE00D, 0)
-_SEQUENCE_END = _ITEM_HEAD(0xFFFE, 0xE0DD, 0)
-_PADDED_WITH_NUL = BINARY_VRS | {"UI"}
 
 
 def explicit_little_endian(
@@ -62,17 +61,7 @@ def explicit_little_endian(
     context = _Context(
         _root_pixel_representation(_walk(fetch, size, dataset_offset, transfer_syntax))
     )
-    output: list[bytes] = []
-    waiting = 0
-    for piece in _pieces(walk, context):
-        output.append(piece)
-        waiting += len(piece)
-        if waiting >= _OUTPUT:
-            yield b"".join(output)
-            output.clear()
-            waiting = 0
-    if output:
-        yield b"".join(output)
+    yield from joined(_pieces(walk, context))
 
 
 def _walk(fetch: Fetch, size: int, dataset_offset: int, transfer_syntax: str) -> Walk:
@@ -85,7 +74,7 @@ def _as_it_is(walk: Walk, *, start: int) -> Iterator[bytes]:
     """Inflated bytes, or those of an object that was Explicit VR LE all the time."""
     offset = start
     while True:
-        wanted = _CHUNK if walk.end is None else min(_CHUNK, walk.end - offset)
+        wanted = CHUNK if walk.end is None else min(CHUNK, walk.end - offset)
         chunk = walk.window.read(offset, wanted) if wanted else b""
         if not chunk:
             return
@@ -157,15 +146,15 @@ def _pieces(walk: Walk, context: _Context) -> Iterator[bytes]:
             yield _LONG_HEAD(tag >> 16, tag & 0xFFFF, raw_vr, 0, UNDEFINED)
         elif kind == ITEM_START:
             context.open_item()
-            yield _ITEM_START
+            yield OPENED_ITEM
         elif kind == ITEM_END:
             context.close_item()
-            yield _ITEM_END
+            yield CLOSED_ITEM
         elif kind == FRAGMENT:
-            yield _ITEM_HEAD(0xFFFE, 0xE000, length + length % 2)
-            yield from _value(walk, "OB", offset, length)
+            yield HEAD_WITHOUT_VR(0xFFFE, 0xE000, length + length % 2)
+            yield from value_pieces(walk, "OB", offset, length)
         else:
-            yield _SEQUENCE_END
+            yield CLOSED_SEQUENCE
 
 
 def _element(walk: Walk, tag: int, vr: str, offset: int, length: int) -> Iterator[bytes]:
@@ -178,18 +167,4 @@ def _element(walk: Walk, tag: int, vr: str, offset: int, length: int) -> Iterato
         yield _SHORT_HEAD(tag >> 16, tag & 0xFFFF, vr.encode(), even)
     else:
         yield _LONG_HEAD(tag >> 16, tag & 0xFFFF, b"UN", 0, even)
-    yield from _value(walk, vr, offset, length)
-
-
-def _value(walk: Walk, vr: str, offset: int, length: int) -> Iterator[bytes]:
-    """A value in little endian order, padded to even length (PS3.5 7.1.1)."""
-    swap = not walk.little and WORD_SIZES.get(vr, 1) > 1
-    end = offset + length
-    while offset < end:
-        chunk = walk.window.read(offset, min(_CHUNK, end - offset))
-        if not chunk:
-            return
-        yield little_endian(chunk, vr) if swap else chunk
-        offset += len(chunk)
-    if length % 2:
-        yield b"\0" if vr in _PADDED_WITH_NUL or vr in WORD_SIZES else b" "
+    yield from value_pieces(walk, vr, offset, length)
