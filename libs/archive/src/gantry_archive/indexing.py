@@ -19,6 +19,7 @@ from gantry_archive.reading import ReadingRules, ReadObject, read_object
 from gantry_domain.comparison import Relation
 from gantry_domain.duplicates import Outcome, Pair
 from gantry_domain.entries import Entry, Unreadable
+from gantry_domain.keys import object_key
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.batch import BatchRequest, BatchWritten, known_objects, write_batch
@@ -52,6 +53,15 @@ class BatchResult:
     vanished: int = 0
     retries: int = 0
 
+    def add(self, other: "BatchResult") -> None:
+        """Count what became of another batch too."""
+        self.outcomes |= other.outcomes
+        self.reasons |= other.reasons
+        self.study_pks |= other.study_pks
+        self.known += other.known
+        self.vanished += other.vanished
+        self.retries += other.retries
+
 
 def index_batch(
     receipts: Iterable[Receipt],
@@ -75,6 +85,21 @@ def index_batch(
     new = [receipt for receipt in wanted.values() if receipt.object_id not in known]
     for objects in _by_weight(batch.read(new, readers)):
         batch.write(objects)
+    return batch.result
+
+
+def give_up(receipt: Receipt, reason: str, *, store: ObjectStore, engine: Engine) -> BatchResult:
+    """Write an object down as `unreadable` without reading it; one that has a row keeps it.
+
+    Raises `IndexUnavailable` or `StoreUnavailable`.
+    """
+    batch = _Batch(store, engine, ReadingRules(), threading.Event())
+    try:
+        size = store.stat(object_key(receipt.object_id)).size
+    except ObjectNotFound:
+        batch.result.vanished = 1
+    else:
+        batch.write([ReadObject(Unreadable(receipt.object_id, size, receipt.sha256, reason))])
     return batch.result
 
 

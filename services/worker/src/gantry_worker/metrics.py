@@ -60,6 +60,11 @@ STUDIES_WAITING = gauge(
     "Studies whose newest revision has no verdict, counted up to 10,000",
     mode="mostrecent",
 )
+SUSPECTS = gauge(
+    "gantry_worker_suspects",
+    "Objects that were in hand when a process died, or are being tried with care",
+    mode="mostrecent",
+)
 OPEN_HOURS = gauge(
     "gantry_worker_open_hours",
     "Hours of the store that the sweep still looks at",

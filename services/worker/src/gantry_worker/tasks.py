@@ -18,10 +18,11 @@ log = get_logger(__name__)
 def register(app: Celery, workshop: Callable[[], Workshop]) -> None:
     """Give the application its tasks; `workshop` is that of the process that runs one."""
 
-    @app.task(name=INDEX_TASK, shared=False)
-    def index(message: dict[str, Any]) -> None:
+    @app.task(name=INDEX_TASK, shared=False, bind=True)
+    def index(task: Any, message: dict[str, Any]) -> None:
+        again = bool(task.request.delivery_info.get("redelivered"))
         try:
-            work.index(workshop(), message)
+            work.index(workshop(), message, again=again)
         except work.GiveBack as back:
             raise Reject(str(back.__cause__), requeue=True) from back
         except PermanentError as error:

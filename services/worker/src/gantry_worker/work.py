@@ -7,7 +7,7 @@ from typing import Any
 
 from gantry_archive.completing import complete_studies
 from gantry_archive.duplicates import purge_duplicates
-from gantry_archive.indexing import BatchResult, index_batch
+from gantry_archive.indexing import BatchResult
 from gantry_archive.judging import judge_studies
 from gantry_archive.sweep import sweep
 from gantry_domain.duplicates import ObjectState
@@ -19,6 +19,7 @@ from gantry_runtime.logs import get_logger
 from gantry_stores.index.census import objects_by_state, studies_by_verdict
 from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import open_hours
+from gantry_stores.index.suspects import acquit_indexed, count_suspects
 from gantry_stores.index.verdicts import count_waiting
 from gantry_stores.queue import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
 from gantry_worker import metrics
@@ -43,8 +44,10 @@ class GiveBack(Exception):
     """The message goes back to the broker, to be delivered again."""
 
 
-def index(workshop: Workshop, message: Mapping[str, Any]) -> None:
+def index(workshop: Workshop, message: Mapping[str, Any], *, again: bool) -> None:
     """Index the objects of a message of receipts, and judge their studies.
+
+    `again`: the broker delivered it before, perhaps to a process that died of one of the objects.
 
     Waits a while for a database or store that is away, then raises `GiveBack`; or drops the
     message where too many wait already, for the sweep finds its objects. Raises `UnknownMessage`.
@@ -54,7 +57,7 @@ def index(workshop: Workshop, message: Mapping[str, Any]) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
-            index_receipts(workshop, receipts)
+            index_receipts(workshop, receipts, again=again)
         except TransientError as error:
             metrics.TASKS_FAILED.labels("index", "transient").inc()
             log.warning("index_waits", receipts=len(receipts), exc_info=error)
@@ -76,7 +79,7 @@ def _overfull(workshop: Workshop) -> bool:
         return False
 
 
-def index_receipts(workshop: Workshop, receipts: Sequence[Receipt]) -> BatchResult:
+def index_receipts(workshop: Workshop, receipts: Sequence[Receipt], *, again: bool) -> BatchResult:
     """Index objects in batches as configured and judge their studies.
 
     Raises the transient errors of both stores.
@@ -85,13 +88,7 @@ def index_receipts(workshop: Workshop, receipts: Sequence[Receipt]) -> BatchResu
     result = BatchResult()
     for start in range(0, len(receipts), size):
         began = time.monotonic()
-        result = index_batch(
-            receipts[start : start + size],
-            store=workshop.store,
-            engine=workshop.engine,
-            rules=workshop.rules,
-            stopping=workshop.stopping,
-        )
+        result = workshop.indexer.index(receipts[start : start + size], again=again)
         _count(result, time.monotonic() - began)
         _judge_now(workshop, result)
     return result
@@ -153,6 +150,8 @@ def run_sweep(workshop: Workshop) -> None:
     )
     if swept is None:
         return
+    with transaction(workshop.engine) as connection:
+        acquit_indexed(connection)
     if swept.all_indexed_until is not None:
         waits = (datetime.now(UTC) - swept.all_indexed_until).total_seconds()
         metrics.OLDEST_UNINDEXED_SECONDS.set(max(0.0, waits) if swept.missing else 0.0)
@@ -183,6 +182,7 @@ def measure(workshop: Workshop) -> None:
         verdicts = studies_by_verdict(connection)
         waiting = count_waiting(connection, limit=_COUNTED)
         hours = open_hours(connection)
+        metrics.SUSPECTS.set(count_suspects(connection))
     for state in ObjectState:
         metrics.OBJECTS.labels(state.value).set(states[state])
     for verdict in VerdictKind:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sqlalchemy.engine import Engine
 
+from gantry_archive.caution import CarefulIndexer
 from gantry_archive.reading import ReadingRules, reading_rules
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
@@ -38,6 +39,13 @@ class Workshop:
             statement_timeout=timedelta(seconds=15),
             lock_timeout=timedelta(seconds=8),
             application_name="gantry-worker",
+        )
+
+    @cached_property
+    def indexer(self) -> CarefulIndexer:
+        """What indexes, with the store and the index of this process. Raises as `store` does."""
+        return CarefulIndexer(
+            store=self.store, engine=self.engine, rules=self.rules, stopping=self.stopping
         )
 
     @cached_property

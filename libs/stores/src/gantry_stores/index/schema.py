@@ -271,6 +271,15 @@ open_hour = Table(
     _moment("looked_at"),
 )
 
+# Objects whose indexing was begun with care and has not ended: their process may have died of them.
+suspect = Table(
+    "suspect",
+    metadata,
+    Column("object_id", Uuid, primary_key=True),
+    # Those at the object alone, counted before each begins.
+    Column("attempts", Integer, nullable=False),
+)
+
 # A study, series or instance on its way to one destination. It refers to the index by UIDs, for
 # it tells what was sent also when the study has gone.
 delivery = Table(
