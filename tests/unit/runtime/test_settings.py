@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.object_place import Bucket
 from gantry_runtime.settings import Settings, load_settings
 
 Load = Callable[..., Settings]
@@ -31,7 +32,7 @@ def test_an_empty_environment_means_the_embedded_default(tmp_path: Path) -> None
     settings = load_settings({"GANTRY_DATA": str(tmp_path), "PATH": "/bin"})
     assert settings.ae_titles == ("GANTRY",)
     assert settings.listen.address == "127.0.0.1"
-    assert settings.objects_folder == tmp_path / "objects"
+    assert settings.objects_place == tmp_path / "objects"
     assert settings.ports.dimse == 11112
     assert settings.ports.http == 8080
     assert settings.unknown_partners.store == "accept"
@@ -67,7 +68,7 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         == "postgresql+psycopg://gantry:p%40ss%2Fword@db.example:5433/pacs?sslmode=require"
     )
     assert settings.broker_url == "redis://:s%3Acret@redis.example:6379/2"
-    assert settings.objects_folder == tmp_path / "store"
+    assert settings.objects_place == tmp_path / "store"
     assert settings.partners[0].hosts == (ip_network("10.1.2.0/24"), ip_network("fd00::1"))
     assert settings.partners[0].duplicates == "take_last"
     assert settings.partners[1].partition == "main"
@@ -77,6 +78,42 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.ingress.max_object_size == 3 * 2**30
     assert settings.sweep.every == timedelta(seconds=2)
     assert settings.ports.ingress_metrics == 9401
+
+
+def test_the_object_store_may_be_a_bucket(load: Load, tmp_path: Path) -> None:
+    plain = load("objects: s3://images").objects_place
+    assert isinstance(plain, Bucket)
+    assert (plain.name, plain.prefix, plain.endpoint) == ("images", "", None)
+    assert not plain.path_style
+    assert not plain.create
+    told = load(
+        """
+        objects:
+          url: s3://images/north/main
+          endpoint: https://rgw.example:7480
+          region: hk-1
+          ca_file: ca.pem
+          timeout: 5s
+          create: true
+          versioning: true
+          encryption: aws:kms
+          kms_key: our-key
+        """
+    ).objects_place
+    assert told == Bucket(
+        name="images",
+        prefix="north/main",
+        endpoint="https://rgw.example:7480",
+        region="hk-1",
+        path_style=True,
+        ca_file=tmp_path / "ca.pem",
+        timeout=5.0,
+        create=True,
+        versioning=True,
+        encryption="aws:kms",
+        kms_key="our-key",
+    )
+    assert str(told) == "s3://images/north/main"
 
 
 def test_the_broker_may_be_a_socket(load: Load) -> None:
@@ -130,7 +167,17 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("database: postgresql://h/d?password=hush", "put it in GANTRY_DATABASE_PASSWORD"),
         ("broker: redis://:hush@h/0", "put it in GANTRY_BROKER_PASSWORD"),
         ("broker: amqp://h", "broker: write a URL such as redis://"),
-        ("objects: s3://bucket", "objects: write the path of a folder"),
+        ("objects: http://bucket", "objects.url: 'http://bucket' is not s3://bucket"),
+        ("objects: s3://Bucket", "is not s3://bucket or s3://bucket/prefix"),
+        ("objects: s3://bucket/a//b", "is not s3://bucket or s3://bucket/prefix"),
+        ("objects: ' '", "objects.folder: write the path of a folder"),
+        ("objects: {}", "objects: write either a folder or the url of a bucket"),
+        ("objects: {folder: a, region: b}", "objects: a folder needs no other keys"),
+        ("objects: {url: s3://bucket, end_point: x}", "did you mean endpoint?"),
+        ("objects: {url: s3://bucket, endpoint: rgw}", "is not the start of a web address"),
+        ("objects: {url: s3://bucket, access_key: x}", "objects.access_key: unknown key"),
+        ("objects: {url: s3://bucket, encryption: rot13}", "objects.encryption: must be"),
+        ("objects: {url: s3://bucket, kms_key: x}", "kms_key belongs to the encryption aws:kms"),
         ("listen: {address: localhost}", "listen.address: 'localhost' is no IP address"),
         ("listen: {address: 0.0.0.0}", "write `auth: none`"),
         ("sweep: {after: 5}", "sweep.after: write a duration with its unit"),

@@ -21,7 +21,7 @@ class Bucket:
     path_style: bool = True
     """Whether the bucket is named in the path, or else in the name of the host."""
     ca_file: Path | None = None
-    """PEM certificates that the server's may be signed by, beside the system's."""
+    """The PEM certificates of the authority that signs the server's; None: those of the system."""
     timeout: float
     """Seconds for one request."""
     create: bool = False

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.object_place import ObjectPlace
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.routes import Route, check_destinations
 from gantry_runtime.configuration import read_yaml, validated
@@ -24,6 +25,7 @@ from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
 from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, policy_set
 from gantry_runtime.names import did_you_mean
+from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
 from gantry_runtime.services import Http, Ingress, Query, Sweep, Worker
@@ -103,7 +105,7 @@ class Configuration(Section):
     timezone: TimeZoneName = "UTC"
     database: str | None = None
     broker: str | None = None
-    objects: str | None = None
+    objects: ObjectsOrText | None = None
     listen: Listen = Listen()
     auth: Literal["none"] | None = None
     """Must be written out before HTTP listens beyond loopback; there is no sign-in yet."""
@@ -154,13 +156,6 @@ class Configuration(Section):
                 raise ValueError("write a URL such as redis://host:6379/0")
             _without_secret(url, "GANTRY_BROKER_PASSWORD")
         return url
-
-    @field_validator("objects")
-    @classmethod
-    def _a_folder(cls, place: str | None) -> str | None:
-        if place is not None and ("://" in place or not place.strip()):
-            raise ValueError("write the path of a folder; other kinds of store are not built yet")
-        return place
 
     @field_validator("forward")
     @classmethod
@@ -253,9 +248,9 @@ class Settings(Configuration):
         return _with_password(self.broker, self.broker_password, urlsplit(self.broker).scheme)
 
     @property
-    def objects_folder(self) -> Path:
-        """The folder of the object store, absolute."""
-        return self.data / "objects" if self.objects is None else Path(self.objects)
+    def objects_place(self) -> ObjectPlace:
+        """Where the objects are: an absolute folder, or a bucket."""
+        return self.data / "objects" if self.objects is None else self.objects.place()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -289,7 +284,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     configuration = validated(Configuration, document, file)
     objects = configuration.objects
     if objects is not None and file is not None:
-        objects = str(file.parent / Path(objects).expanduser())
+        objects = objects.resolved(file.parent)
     if environ.get("GANTRY_DATA"):
         data = Path(environ["GANTRY_DATA"]).expanduser().absolute()
     else:

@@ -3,13 +3,14 @@
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from gantry_archive.reading import reading_rules
 from gantry_archive.reindex import Reindexed, reindex
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore
+from gantry_stores.objects import open_store
 
 _READERS = 4
 _SHOW_EVERY = 2.0
@@ -20,9 +21,9 @@ def run_reindex(settings: Settings) -> int:
 
     :raises GantryError: the index is not empty, there is no store, or one of them went away.
     """
-    folder = settings.objects_folder
-    if not folder.is_dir():
-        raise ConfigurationError(f"there is no object store in {folder}")
+    place = settings.objects_place
+    if isinstance(place, Path) and not place.is_dir():
+        raise ConfigurationError(f"there is no object store in {place}")
     engine = make_engine(
         settings.database_url, pool_size=_READERS + 1, application_name="gantry-reindex"
     )
@@ -30,7 +31,7 @@ def run_reindex(settings: Settings) -> int:
     try:
         with ThreadPoolExecutor(max_workers=_READERS) as readers:
             done = reindex(
-                DirectoryStore(folder),
+                open_store(place),
                 engine,
                 policies=settings.policy_set,
                 progress=progress.show,

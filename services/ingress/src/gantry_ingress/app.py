@@ -3,11 +3,10 @@
 import tempfile
 from pathlib import Path
 
-from gantry_domain.errors import ConfigurationError, TransientError
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
-from gantry_stores.objects import DirectoryStore
+from gantry_stores.objects import prepare_store
 
 LISTENER = "dimse"
 
@@ -19,11 +18,8 @@ def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
     # Here alone: a process that is started again later must not take a folder that has gone (an
-    # unmounted volume) for one that was never made. A directory store survives the exec.
-    try:
-        DirectoryStore(settings.objects_folder, create=True)
-    except TransientError as error:
-        raise ConfigurationError(f"{settings.objects_folder}: {error}") from error
+    # unmounted volume) for one that was never made.
+    prepare_store(settings.objects_place)
     listener = listen(settings.listen.address, settings.ports.dimse, "storage over DIMSE")
     with tempfile.TemporaryDirectory(prefix="gantry-ingress-") as folder:
         receiver = ProcessSpec(

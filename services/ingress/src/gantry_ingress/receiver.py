@@ -17,6 +17,7 @@ from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import TransientError
+from gantry_domain.object_place import ObjectPlace
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE
 from gantry_ingress.reception import StoreService
@@ -24,7 +25,7 @@ from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.objects import DirectoryStore
+from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue import ReceiptPublisher, make_celery
 
 log = get_logger(__name__)
@@ -41,7 +42,7 @@ def main() -> int:
     """Serve until SIGTERM, then drain."""
     process = attach("ingress")
     settings = load_settings()
-    store = _open_store(settings.objects_folder, process)
+    store = _open_store(settings.objects_place, process)
     if store is None:
         return 0
     publisher = ReceiptPublisher(
@@ -69,7 +70,7 @@ def _make_server(
     settings: Settings,
     process: Process,
     *,
-    store: DirectoryStore,
+    store: ObjectStore,
     publisher: ReceiptPublisher,
     slots: AssociationSlots,
 ) -> DimseServer:
@@ -109,18 +110,18 @@ def _make_server(
     )
 
 
-def _open_store(folder: Path, process: Process) -> DirectoryStore | None:
+def _open_store(place: ObjectPlace, process: Process) -> ObjectStore | None:
     """The object store, as soon as there is one; None when the process shall stop before."""
     while not process.stopping.is_set():
         try:
-            return DirectoryStore(folder, create=False)
+            return open_store(place)
         except TransientError as error:
             process.not_ready(str(error))
             process.stopping.wait(_RETRY_SECONDS)
     return None
 
 
-def _probe(store: DirectoryStore, process: Process) -> float:
+def _probe(store: ObjectStore, process: Process) -> float:
     """Tell whether the store works; return when to look again, in seconds."""
     try:
         store.probe()

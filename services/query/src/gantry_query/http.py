@@ -25,7 +25,7 @@ from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
-from gantry_stores.objects import DirectoryStore, ObjectNotFound, ObjectStore
+from gantry_stores.objects import ObjectNotFound, ObjectStore, open_store
 
 log = get_logger(__name__)
 
@@ -104,7 +104,7 @@ def _open_store(settings: Settings, process: Process) -> ObjectStore | None:
     """The object store, as soon as there is one; None when the process shall stop before."""
     while not process.stopping.is_set():
         try:
-            return DirectoryStore(settings.objects_folder, create=False)
+            return open_store(settings.objects_place)
         except TransientError as error:
             process.not_ready(str(error))
             process.stopping.wait(_CHECK_EVERY)

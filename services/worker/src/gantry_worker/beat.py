@@ -17,7 +17,7 @@ from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, ping
-from gantry_stores.objects import DirectoryStore
+from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue import (
     BEAT_QUEUE,
     JUDGE_TASK,
@@ -86,7 +86,7 @@ class _Watch:
         self._engine: Engine = make_engine(
             settings.database_url, pool_size=1, application_name="gantry-worker-watch"
         )
-        self._store: DirectoryStore | None = None
+        self._store: ObjectStore | None = None
 
     def look(self) -> float:
         """Tell the supervisor; returns when to look again, in seconds."""
@@ -94,7 +94,7 @@ class _Watch:
             self._broker.length(BEAT_QUEUE)
             ping(self._engine)
             if self._store is None:
-                self._store = DirectoryStore(self._settings.objects_folder, create=False)
+                self._store = open_store(self._settings.objects_place)
             self._store.probe()
         except TransientError as error:
             self._process.not_ready(str(error))

@@ -27,7 +27,7 @@ from gantry_runtime.values import split_host_and_port
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
 from gantry_stores.index.delivery_lists import backlog
-from gantry_stores.objects import DirectoryStore, ObjectStore
+from gantry_stores.objects import ObjectStore, open_store
 from gantry_worker import forward_metrics as metrics
 from gantry_worker.lane import Lane, Leases
 
@@ -96,7 +96,7 @@ class _Forwarding:
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease=forward.lease,
         )
-        self._store: DirectoryStore | None = None
+        self._store: ObjectStore | None = None
         self._policy = forward.retry_policy()
         self._lanes = {
             title: Lane(
@@ -167,7 +167,7 @@ class _Forwarding:
 
     def _open_store(self) -> ObjectStore:
         if self._store is None:
-            self._store = DirectoryStore(self._settings.objects_folder, create=False)
+            self._store = open_store(self._settings.objects_place)
         return self._store
 
     def _measure(self) -> None:

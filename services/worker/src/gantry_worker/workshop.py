@@ -12,7 +12,7 @@ from gantry_archive.reading import ReadingRules, reading_rules
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore, ObjectStore
+from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue import make_celery
 from gantry_worker.broker import Broker
 
@@ -27,7 +27,7 @@ class Workshop:
     @cached_property
     def store(self) -> ObjectStore:
         """The object store. Raises `StoreUnavailable`, and is tried again next time."""
-        return DirectoryStore(self.settings.objects_folder, create=False)
+        return open_store(self.settings.objects_place)
 
     @cached_property
     def engine(self) -> Engine:

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -82,13 +83,17 @@ def failure_of(error: BaseException) -> S3Failure:
 
 
 class S3Clients:
-    """The clients for one bucket; each is made when first used. Made after a fork."""
+    """The clients for one bucket; each is made when first used. Made after a fork.
+
+    Raises `ConfigurationError` where the file of the authority cannot be read.
+    """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
         self._session = boto3.Session()
+        self._authority = _read(bucket.ca_file) if bucket.ca_file else b""
 
     def writer(self) -> ObstoreS3:
         """The client that puts and deletes. It never repeats a request: who writes does."""
@@ -147,8 +152,8 @@ class S3Clients:
             "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
             "timeout": timedelta(seconds=bucket.timeout),
         }
-        if bucket.ca_file:
-            options["root_certificate"] = _read(bucket)
+        if self._authority:
+            options["root_certificate"] = self._authority
         config: S3Config = {
             "region": self.region,
             "virtual_hosted_style_request": not bucket.path_style,
@@ -198,9 +203,8 @@ def _endpoint(bucket: Bucket, endpoint: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{bucket.name}.{parts.netloc}"))
 
 
-def _read(bucket: Bucket) -> bytes:
-    assert bucket.ca_file is not None
+def _read(file: Path) -> bytes:
     try:
-        return bucket.ca_file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{bucket.ca_file}: cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
