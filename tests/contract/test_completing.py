@@ -10,26 +10,12 @@ from gantry_archive.reading import ReadingRules
 from gantry_archive.sweep import sweep
 from gantry_domain.completeness import QuietTimes
 from gantry_domain.keys import first_object_id, received_at
-from gantry_stores.index.database import make_engine
 from gantry_stores.index.quiet import quiet_studies, write_complete
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import image, new_uid, receipts, rows, stage
 
 MINUTE = timedelta(minutes=1)
 QUIET = QuietTimes(5 * MINUTE)
 COMPLETE = "SELECT completed_revision = revision FROM study ORDER BY pk"
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=4)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 @pytest.fixture

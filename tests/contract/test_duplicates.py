@@ -16,7 +16,7 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.keys import OBJECTS, object_key, parse_object_key
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.objects import DirectoryStore, StoreUnavailable
 from gantry_testkit.stored import (
     NO_POLICIES,
@@ -33,18 +33,6 @@ from gantry_testkit.stored import (
 
 PRIMARY = ("primary", None)
 PURGED = None
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=20)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 def index(sent, store, engine, **rules):

@@ -15,7 +15,6 @@ from gantry_domain.file_meta import FileMeta, encode_file_meta
 from gantry_domain.keys import new_object_id, object_key
 from gantry_domain.receipts import Receipt
 from gantry_stores.index.database import IndexContended, IndexUnavailable, make_engine, transaction
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.stored import (
     CT_IMAGE,
@@ -29,18 +28,6 @@ from gantry_testkit.stored import (
     states,
     with_changes,
 )
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 def index(sent, store, engine, **rules):

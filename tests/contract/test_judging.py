@@ -2,33 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.policies.findings import Verdict, VerdictKind
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.verdicts import (
     StudyVerdict,
     count_waiting,
     waiting_studies,
     write_verdicts,
 )
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import NO_POLICIES, image, receipts, rows, stage
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 def index(sent, store, engine):

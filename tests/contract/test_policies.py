@@ -16,9 +16,8 @@ from gantry_domain.policies.rules import (
     PolicySet,
 )
 from gantry_stores.index.census import studies_by_verdict
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.not_accepted import studies_not_accepted
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import (
     NO_POLICIES,
     image,
@@ -43,18 +42,6 @@ def of(*, limit=3, images=Action.WARN, number=Action.WARN, identity=Action.HOLD)
             PatientIdentity(identity),
         ]
     )
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 def receive(store, engine, *datasets):

@@ -11,7 +11,6 @@ from gantry_archive.reading import ReadingRules
 from gantry_archive.reindex import IndexNotEmpty, reindex
 from gantry_domain.duplicates import ObjectState
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import (
     NO_POLICIES,
     encoded,
@@ -24,18 +23,6 @@ from gantry_testkit.stored import (
 )
 
 RULES = ReadingRules(take_last=frozenset({"last"}), charsets={"china": "GB18030"})
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return DirectoryStore(tmp_path / "objects")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.reading import ReadingRules
 from gantry_archive.sweep import LONGEST_RECEPTION, sweep
 from gantry_domain.keys import first_object_id, hour_of, new_object_id, object_key
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import sweep_lock
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import image, receipts, rows, stage
@@ -29,13 +29,6 @@ class Counting(DirectoryStore):
     def list(self, prefix, *, after=None):
         self.listed.append(prefix)
         return super().list(prefix, after=after)
-
-
-@pytest.fixture
-def engine(postgres_url):
-    engine = make_engine(postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

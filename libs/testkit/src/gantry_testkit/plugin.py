@@ -2,12 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import Engine
 
 from gantry_domain.object_place import Bucket
 from gantry_stores.index import migrations
+from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit import s3_server as s3
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
@@ -44,6 +48,20 @@ def postgres_url(postgres_server: PostgresServer, migrated_template: str) -> Ite
     name = f"test_{next(_numbers)}"
     yield postgres_server.create_database(name, template=migrated_template)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    """The index of an empty archive, for this test alone."""
+    engine = make_engine(postgres_url, pool_size=20)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """The object store of an empty archive, for this test alone."""
+    return DirectoryStore(tmp_path / "objects")
 
 
 @pytest.fixture(scope="module")

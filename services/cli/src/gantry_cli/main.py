@@ -1,23 +1,16 @@
-"""The `gantry` command: its subcommands, and the door where every failure becomes one line."""
+"""The `gantry` command: its subcommands, and the door where every failure becomes one line.
+
+Each command imports what it needs when it runs: all of it together takes seconds.
+"""
 
 import sys
 
 import click
 
-from gantry_cli import deliveries as forwarding
-from gantry_cli.echo import echo as send_echo
-from gantry_cli.echo import peer
-from gantry_cli.held import show_held
-from gantry_cli.reindexing import run_reindex
-from gantry_cli.status import show_status
-from gantry_cli.testing import run_tests
-from gantry_cli.up import database_running
-from gantry_cli.up import up as run_up
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.entry import run
 from gantry_runtime.settings import load_settings
-from gantry_stores.index import migrations
 
 _EPILOG = (
     "GANTRY_CONFIG names the YAML configuration, GANTRY_DATA the folder of the embedded stores, "
@@ -41,6 +34,8 @@ def up(*, demo: bool, logs: bool) -> int:
     PostgreSQL, Redis and the object store are embedded unless the configuration names others.
     The logs of the services are in the data folder's `logs`.
     """
+    from gantry_cli.up import up as run_up
+
     return run_up(load_settings(), demo=demo, echo_logs=logs)
 
 
@@ -49,12 +44,17 @@ def up(*, demo: bool, logs: bool) -> int:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
 def test(*, long_ones: bool, arguments: tuple[str, ...]) -> int:
     """Run the checks and tests; with arguments only pytest with these."""
+    from gantry_cli.testing import run_tests
+
     return run_tests(arguments, long=long_ones)
 
 
 @commands.command()
 def migrate() -> int:
     """Bring the database to the schema of this version."""
+    from gantry_cli.up import database_running
+    from gantry_stores.index import migrations
+
     settings = load_settings()
     with database_running(settings):
         migrations.upgrade(settings.database_url)
@@ -65,6 +65,10 @@ def migrate() -> int:
 @commands.command()
 def reindex() -> int:
     """Fill an empty index from the object store."""
+    from gantry_cli.reindexing import run_reindex
+    from gantry_cli.up import database_running
+    from gantry_stores.index import migrations
+
     settings = load_settings()
     with database_running(settings):
         migrations.upgrade(settings.database_url)
@@ -75,6 +79,9 @@ def reindex() -> int:
 @click.argument("ae", metavar="AE")
 def echo(*, ae: str) -> int:
     """Send a C-ECHO to the partner AE of the configuration, or to AE@HOST:PORT."""
+    from gantry_cli.echo import echo as send_echo
+    from gantry_cli.echo import peer
+
     called = peer(load_settings(), ae)
     took = send_echo(called)
     click.echo(
@@ -86,6 +93,8 @@ def echo(*, ae: str) -> int:
 @commands.command()
 def status() -> int:
     """Show the services, what waits, and what is stored."""
+    from gantry_cli.status import show_status
+
     return show_status(load_settings())
 
 
@@ -96,7 +105,9 @@ def status() -> int:
 @click.option("--wait", is_flag=True, help="Follow the delivery to its end.")
 def push(*, uid: str, to: str, partition: str | None, wait: bool) -> int:
     """Send a study, a series or one instance to a partner."""
-    return forwarding.push(load_settings(), uid, to=to, partition=partition, wait=wait)
+    from gantry_cli.deliveries import push as run_push
+
+    return run_push(load_settings(), uid, to=to, partition=partition, wait=wait)
 
 
 @commands.group()
@@ -108,6 +119,8 @@ def held() -> None:
 @click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
 def list_held(*, limit: int) -> int:
     """Show the newest held and refused studies, and why they are."""
+    from gantry_cli.held import show_held
+
     return show_held(load_settings(), limit=limit)
 
 
@@ -128,16 +141,18 @@ _numbers = click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
 @click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
 def list_deliveries(*, states: tuple[str, ...], destination: str | None, limit: int) -> int:
     """Show the newest deliveries."""
-    return forwarding.show_deliveries(
-        load_settings(), states=states, destination=destination, limit=limit
-    )
+    from gantry_cli.deliveries import show_deliveries
+
+    return show_deliveries(load_settings(), states=states, destination=destination, limit=limit)
 
 
 @deliveries.command()
 @click.argument("number", type=int)
 def show(*, number: int) -> int:
     """Show one delivery and what of it did not arrive."""
-    return forwarding.show_delivery(load_settings(), number)
+    from gantry_cli.deliveries import show_delivery
+
+    return show_delivery(load_settings(), number)
 
 
 @deliveries.command()
@@ -146,7 +161,9 @@ def show(*, number: int) -> int:
 @_to
 def retry(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str | None) -> int:
     """Try failed, dead or cancelled deliveries again, now."""
-    return forwarding.retry_deliveries(
+    from gantry_cli.deliveries import retry_deliveries
+
+    return retry_deliveries(
         load_settings(), numbers=numbers, states=states, destination=destination
     )
 
@@ -157,7 +174,9 @@ def retry(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str
 @_to
 def cancel(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str | None) -> int:
     """Cancel deliveries that are not over."""
-    return forwarding.cancel_deliveries(
+    from gantry_cli.deliveries import cancel_deliveries
+
+    return cancel_deliveries(
         load_settings(), numbers=numbers, states=states, destination=destination
     )
 

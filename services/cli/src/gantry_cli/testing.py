@@ -9,8 +9,8 @@ from pathlib import Path
 from gantry_domain.errors import ConfigurationError
 
 # Most tests wait for processes, sockets and disks: two at a time suit two cores. A file's tests
-# stay together, for they share servers.
-_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+# stay together, for they share servers; files begin in the order of `testpaths`.
+_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def run_tests(arguments: Sequence[str], *, long: bool) -> int:

@@ -13,7 +13,6 @@ from gantry_stores.objects.protocol import (
     StoreFull,
     StoreUnavailable,
 )
-from gantry_stores.objects.s3 import S3Store
 
 __all__ = [
     "DirectoryStore",
@@ -24,7 +23,6 @@ __all__ = [
     "ObjectStat",
     "ObjectStore",
     "ObjectWriter",
-    "S3Store",
     "StoreFull",
     "StoreUnavailable",
     "open_store",

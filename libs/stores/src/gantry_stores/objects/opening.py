@@ -4,10 +4,11 @@ from pathlib import Path
 
 from gantry_domain.errors import ConfigurationError, TransientError
 from gantry_domain.object_place import ObjectPlace
-from gantry_stores.objects.bucket import prepare_bucket
 from gantry_stores.objects.directory import DirectoryStore
 from gantry_stores.objects.protocol import ObjectStore
-from gantry_stores.objects.s3 import S3Store
+
+# What speaks S3 is imported where there is a bucket: boto3 takes longer than all the rest, and each
+# of a dozen processes would wait for it.
 
 
 def prepare_store(place: ObjectPlace) -> None:
@@ -16,6 +17,8 @@ def prepare_store(place: ObjectPlace) -> None:
     Raises `ConfigurationError`.
     """
     if not isinstance(place, Path):
+        from gantry_stores.objects.bucket import prepare_bucket
+
         prepare_bucket(place)
         return
     try:
@@ -29,4 +32,8 @@ def open_store(place: ObjectPlace) -> ObjectStore:
 
     Called in the process that uses it, never before a fork.
     """
-    return DirectoryStore(place, create=False) if isinstance(place, Path) else S3Store(place)
+    if isinstance(place, Path):
+        return DirectoryStore(place, create=False)
+    from gantry_stores.objects.s3 import S3Store
+
+    return S3Store(place)
