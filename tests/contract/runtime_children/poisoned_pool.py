@@ -8,18 +8,25 @@ import os
 import signal
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 
-from gantry_stores.objects import DirectoryStore
-from gantry_worker import pool, workshop
+from gantry_worker import pool
+from gantry_worker.workshop import Workshop
 
 POISON = Path(os.environ["POISON"])
 
 
-class PoisonedStore(DirectoryStore):
-    """A store in a folder whose objects may kill or hold their reader."""
+class PoisonedStore:
+    """A store whose objects may kill or hold their reader."""
 
-    def read(self, key: str, offset: int, length: int) -> bytes:
+    def __init__(self, store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def read(self, key: str, *range_: int) -> bytes:
         name = key.encode().hex()
         if (POISON / "kill" / name).exists():
             os.kill(os.getpid(), signal.SIGKILL)
@@ -27,9 +34,17 @@ class PoisonedStore(DirectoryStore):
         while hold.exists():
             (POISON / "held").write_text(str(os.getpid()))
             time.sleep(0.02)
-        return super().read(key, offset, length)
+        return self._store.read(key, *range_)
+
+
+class PoisonedWorkshop(Workshop):
+    """Works with a poisoned store."""
+
+    @cached_property
+    def store(self):
+        return PoisonedStore(super().store)
 
 
 if __name__ == "__main__":
-    workshop.DirectoryStore = PoisonedStore
+    pool.Workshop = PoisonedWorkshop
     sys.exit(pool.main())
