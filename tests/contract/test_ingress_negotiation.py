@@ -1,6 +1,7 @@
 """Associations over real sockets: what is accepted, in which syntax, and what is rejected how."""
 
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from gantry_dimse.observer import Ending, Fault, Peer
+from gantry_dimse.pdu import HEADER
 from gantry_dimse.slots import AssociationSlots
 from gantry_dimse.storage import StoreOutcome
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID
@@ -33,6 +35,8 @@ from gantry_domain.statuses import (
 )
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_testkit.door import (
+    RELEASE,
+    RELEASED,
     Door,
     associated,
     association_request,
@@ -40,6 +44,10 @@ from gantry_testkit.door import (
     established,
     eventually,
     exchange,
+    p_data,
+    pdv,
+    receive,
+    store_request,
 )
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -87,6 +95,23 @@ class TestNegotiation:
         with associated(door) as assoc:
             assert assoc.acceptor.maximum_length == max_pdu
             assert assoc.send_c_store(ct()).Status == 0
+        ((_, content),) = door.storage.stored
+        assert len(content) > 32_000
+
+    def test_unlimited_is_meant(self, open_door: Callable[..., Door]) -> None:
+        """A data set of 24 MB in one PDU, and the next one in another."""
+        door = open_door(max_pdu=0)
+        content = os.urandom(24 << 20)
+        with established(door) as sock:
+            for message_id in (1, 2):
+                sock.sendall(p_data(pdv(3, store_request(message_id=message_id))))
+                sock.sendall(p_data(pdv(2, content)))
+                pdu_type, length = HEADER.unpack(sock.recv(6, socket.MSG_WAITALL))
+                assert pdu_type == 4
+                sock.recv(length, socket.MSG_WAITALL)
+            sock.sendall(RELEASE)
+            assert receive(sock) == RELEASED
+        assert [stored for _, stored in door.storage.stored] == [content, content]
 
     @pytest.mark.parametrize("max_pdu", [0, 128, 4096])
     def test_small_and_unlimited_pdus_of_the_peer(self, door: Door, max_pdu: int) -> None:

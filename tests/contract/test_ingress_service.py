@@ -22,6 +22,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from gantry_dimse.proposals import NegotiatedContext, ProposedContext
+from gantry_dimse.requesting import Timeouts, request_association
 from gantry_dimse.send import StorageAssociation
 from gantry_domain.errors import GantryError
 from gantry_domain.receipts import decode_receipts
@@ -241,6 +242,35 @@ def test_strangers_are_rejected(ingress: Ingress) -> None:
     assert "calling AE title" in str(echo(ingress.port, "STRANGER"))
     name = 'gantry_ingress_associations_rejected_total{partner="other",reason="calling_ae"}'
     assert ingress.metric(name) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [("", 131072), ("max_pdu: 48KiB", 49152), ("max_pdu: 0", 0)]
+)
+def test_the_largest_pdu_is_as_configured(
+    make_ingress: Callable[..., Ingress], option: str, expected: int
+) -> None:
+    ingress = make_ingress(f"ingress: {{processes: 1, {option}}}\n")
+    ingress.start()
+    requested = request_association(
+        host="127.0.0.1",
+        port=ingress.port,
+        calling_ae="CT01",
+        called_ae="GANTRY",
+        contexts=CONTEXTS,
+        timeouts=Timeouts(),
+    )
+    assert requested.peer_maximum == expected
+    with StorageAssociation(requested, Timeouts()) as assoc:
+        (context, _) = assoc.contexts.accepted
+        response = assoc.store(
+            SOPClassUID=CT,
+            SOPInstanceUID=SOP_INSTANCE.decode(),
+            context=context,
+            chunks=[DATA_SET],
+        )
+        assert response.status == 0
+    assert set(ingress.stored()) == {SOP_INSTANCE.decode()}
 
 
 def test_the_limit_holds_over_all_processes(make_ingress: Callable[..., Ingress]) -> None:

@@ -116,6 +116,19 @@ def test_the_object_store_may_be_a_bucket(load: Load, tmp_path: Path) -> None:
     assert str(told) == "s3://images/north/main"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 131072),
+        ("ingress: {max_pdu: 48KiB}", 49152),
+        ("ingress: {max_pdu: 49152}", 49152),
+        ("ingress: {max_pdu: 0}", 0),
+    ],
+)
+def test_the_largest_pdu(load: Load, text: str, expected: int) -> None:
+    assert load(text).ingress.max_pdu == expected
+
+
 def test_the_broker_may_be_a_socket(load: Load) -> None:
     settings = load("broker: redis+socket:///run/redis.sock", GANTRY_BROKER_PASSWORD="x")
     assert settings.broker_url == "redis+socket://:x@/run/redis.sock"
@@ -183,6 +196,10 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("sweep: {after: 5}", "sweep.after: write a duration with its unit"),
         ("sweep: {after: 0s}", "sweep.after: a duration is more than zero"),
         ("ingress: {max_object_size: 3 GB!}", "ingress.max_object_size: write a size"),
+        ("ingress: {max_pdu: 4095}", "ingress.max_pdu: write 4KiB to 16MiB, or 0 for unlimited"),
+        ("ingress: {max_pdu: 17MiB}", "ingress.max_pdu: write 4KiB to 16MiB, or 0 for unlimited"),
+        ("query: {max_pdu: false}", "query.max_pdu: write a size"),
+        ("ingress: {store_patience: 6m}", "ingress.store_patience: at most 5m"),
         ("ingress: {processes: 0}", "ingress.processes: must be greater than or equal to 1"),
         ("ingress: {processes: '2'}", "ingress.processes: must be a valid integer"),
         ("worker: 3", "worker: must be a mapping"),

@@ -1,11 +1,20 @@
 """What the configuration says of the services: processes, limits, patience."""
 
+from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gantry_runtime.section import Section
-from gantry_runtime.values import Duration, Network, Size, WebAddress, WebOrigin, parse_duration
+from gantry_runtime.values import (
+    Duration,
+    LargestPDU,
+    Network,
+    Size,
+    WebAddress,
+    WebOrigin,
+    parse_duration,
+)
 
 
 class Worker(Section):
@@ -13,6 +22,13 @@ class Worker(Section):
 
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     batch: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+def _at_most_five_minutes(value: timedelta) -> timedelta:
+    # No sender waits longer, and the sweep counts on the end of a reception.
+    if value > timedelta(minutes=5):
+        raise ValueError("at most 5m")
+    return value
 
 
 class _DimseDoor(Section):
@@ -24,14 +40,17 @@ class _DimseDoor(Section):
     acse_timeout: Duration = parse_duration("30s")
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("5m")
-    max_pdu: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 256 * 1024
+    max_pdu: LargestPDU = 128 * 2**10
+    """The largest PDU that peers are told they may send; 0: unlimited."""
 
 
 class Ingress(_DimseDoor):
     """The DIMSE front door."""
 
     max_object_size: Size = 16 * 2**30
-    store_patience: Duration = parse_duration("20s")
+    store_patience: Annotated[Duration, AfterValidator(_at_most_five_minutes)] = parse_duration(
+        "20s"
+    )
     """How long a C-STORE waits for a store that is away before it is answered with A700."""
 
 

@@ -63,6 +63,14 @@ def parse_size(value: object) -> int:
     return size
 
 
+def parse_largest_pdu(value: object) -> int:
+    """The largest PDU that a peer may send, written as a size; 0 is unlimited (PS3.8 Annex D.1)."""
+    size = 0 if type(value) is int and value == 0 else parse_size(value)
+    if size and not 4096 <= size <= 16 * 2**20:
+        raise ValueError("write 4KiB to 16MiB, or 0 for unlimited")
+    return size
+
+
 def check_ae_title(value: str) -> str:
     """PS3.5 table 6.2-1, AE: 1 to 16 characters of ISO 646, no backslash, no control character.
 
@@ -162,6 +170,7 @@ def expand_shorthand(value: Any) -> Any:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+LargestPDU = Annotated[int, BeforeValidator(parse_largest_pdu)]
 AETitle = Annotated[str, AfterValidator(check_ae_title)]
 PartitionName = Annotated[str, AfterValidator(check_partition)]
 CharacterSet = Annotated[str, AfterValidator(check_charset)]
