@@ -245,6 +245,28 @@ class TestBreaches:
         eventually(lambda: door.notes.endings == [(Ending.IDLE, "in the middle of a message")])
         assert door.storage.aborted == [100]
 
+    @pytest.mark.parametrize("interval", [0.05, 1.5])
+    def test_objects_that_never_end(self, open_door: Callable[..., Door], interval: float) -> None:
+        """The sweep counts on it; pieces that come in time do not buy more, nor does silence."""
+        door = open_door(longest_reception=1.0)
+        with established(door) as sock:
+            message = p_data(pdv(3, store_request())) + p_data(pdv(2, b"whole"))
+            for _ in range(4):  # each in time, together longer
+                threading.Event().wait(0.3)
+                sock.sendall(message)
+            sock.sendall(p_data(pdv(3, store_request())))
+            begun = time.monotonic()
+            with suppress(OSError):
+                while not door.notes.endings and time.monotonic() - begun < 10:
+                    sock.sendall(p_data(pdv(0, b"x")))
+                    threading.Event().wait(interval)
+            assert 0.9 < time.monotonic() - begun < 5
+            assert receive(sock).endswith(ABORT_BY_USER)
+        eventually(lambda: door.notes.endings)
+        assert door.notes.endings == [(Ending.TOO_SLOW, "an object took longer than 1 s")]
+        assert len(door.storage.stored) == 4
+        assert len(door.storage.aborted) == 1
+
     def test_a_declared_size_costs_no_memory(self, door: Door) -> None:
         before = resident()
         socks = [established(door) for _ in range(8)]

@@ -7,8 +7,14 @@ import sqlalchemy as sa
 
 from gantry_archive.indexing import index_batch
 from gantry_archive.reading import ReadingRules
-from gantry_archive.sweep import LONGEST_RECEPTION, sweep
-from gantry_domain.keys import first_object_id, hour_of, new_object_id, object_key
+from gantry_archive.sweep import sweep
+from gantry_domain.keys import (
+    LONGEST_RECEPTION,
+    first_object_id,
+    hour_of,
+    new_object_id,
+    object_key,
+)
 from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import sweep_lock
 from gantry_stores.objects import DirectoryStore

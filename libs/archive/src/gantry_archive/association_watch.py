@@ -42,7 +42,7 @@ def association_metrics(service: str) -> AssociationMetrics:
         ),
         ended=counter(
             f"{prefix}_associations_ended_total",
-            "Associations that have ended, by how: released, peer_aborted, lost, idle, ...",
+            "Associations that have ended, by how: released, peer_aborted, lost, too_slow, ...",
             ["partner", "ending"],
         ),
         active=gauge(f"{prefix}_associations_active", "Associations that are open now"),

@@ -15,7 +15,14 @@ from uuid import UUID
 
 from sqlalchemy.engine import Engine
 
-from gantry_domain.keys import OBJECTS, NotAnObjectKey, hour_prefix, parse_object_key, received_at
+from gantry_domain.keys import (
+    LONGEST_RECEPTION,
+    OBJECTS,
+    NotAnObjectKey,
+    hour_prefix,
+    parse_object_key,
+    received_at,
+)
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
@@ -35,8 +42,6 @@ log = get_logger(__name__)
 HandOver = Callable[[Sequence[Receipt]], bool]
 """Has objects indexed, now or soon; False where no more can be taken at present."""
 
-# No reception lasts longer: an association that sends this slowly is cut off.
-LONGEST_RECEPTION = timedelta(hours=6)
 _HOUR = timedelta(hours=1)
 # An open hour is looked at again when this part of its age has passed since the last look.
 _SELDOM = 20

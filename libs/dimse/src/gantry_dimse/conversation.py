@@ -65,11 +65,16 @@ def converse(
                 if kept:
                     # The first bytes of a header.
                     view[:kept] = bytes(view[used:end])
-                last_heard = time.monotonic()
+                now = last_heard = time.monotonic()
+            else:
+                now = time.monotonic()
+            if now - messages.receiving_since >= limits.longest_reception:
+                detail = f"an object took longer than {limits.longest_reception:g} s"
+                return Farewell(Ending.TOO_SLOW, detail, encode_abort(SERVICE_USER))
+            if received:
                 if not departure.begun:
                     continue
                 underway = messages.in_message or not reader.between_pdus or kept > 0
-            now = time.monotonic()
             quiet = now - last_heard
             if departure.begun and (
                 now >= departure.deadline + (_LAST_ANSWER if underway else 0)

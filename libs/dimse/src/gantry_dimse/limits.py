@@ -12,14 +12,15 @@ class ServerLimits:
 
     `max_pdu` is what we announce: 0 is unlimited. `acse_timeout`: from the connection to the
     complete request. `dimse_timeout`: between two pieces of one message. `network_timeout`:
-    between two messages. `max_connections`: of this process, with those that are no association
-    (yet).
+    between two messages. `longest_reception`: from the command of a message to the end of its data
+    set. `max_connections`: of this process, with those that are no association (yet).
     """
 
     max_pdu: int = DEFAULT_MAX_PDU
     acse_timeout: float = 30.0
     dimse_timeout: float = 300.0
     network_timeout: float = 300.0
+    longest_reception: float = float("inf")
     max_connections: int = 256
 
 

@@ -5,6 +5,7 @@ A message is a command set and, if that says so, a data set in the same presenta
 but for operations, whose many answers are sent while the peer is listened to.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -112,6 +113,8 @@ class MessageService:
         self._encoded = bytearray()
         self._command: Command | None = None
         self._reception: Reception | None = None
+        self.receiving_since = float("inf")
+        """When the message began whose data set is still coming, of `time.monotonic()`."""
         self.released = False
         self.aborted = False
 
@@ -180,6 +183,7 @@ class MessageService:
             raise ProtocolError(INVALID_PDU_PARAMETER, str(error)) from error
         self._encoded = bytearray()
         self._command = command
+        self.receiving_since = time.monotonic()
         self._reception = self._reception_of(command, self._contexts[context_id])
         if not command.has_data_set:
             self._answer()
@@ -229,6 +233,7 @@ class MessageService:
         assert self._context_id is not None
         # Cleared first: an object that is finished is never aborted, also if the answer fails.
         reception, self._reception = self._reception, None
+        self.receiving_since = float("inf")
         outcome = reception.finish()
         command, self._command = self._command, None
         context_id, self._context_id = self._context_id, None

@@ -32,6 +32,7 @@ class Ending(Enum):
     PEER_ABORTED = "peer_aborted"
     LOST = "lost"
     IDLE = "idle"
+    TOO_SLOW = "too_slow"
     PROTOCOL_ERROR = "protocol_error"
     DRAINED = "drained"
     FAILED = "failed"

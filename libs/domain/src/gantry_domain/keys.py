@@ -18,6 +18,10 @@ from gantry_domain.errors import PermanentError
 
 OBJECTS = "objects/"
 
+LONGEST_RECEPTION = timedelta(hours=6)
+"""From the making of a key until its object is in the store: whoever receives one gives up before,
+so that the sweep knows when no more keys of an hour can come."""
+
 _KEY = re.compile(
     r"objects/\d{4}/\d{2}/\d{2}/\d{2}/"
     r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.dcm"

@@ -23,7 +23,14 @@ from gantry_domain.statuses import Rejection
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
 
-_LIMITS = ("max_pdu", "acse_timeout", "dimse_timeout", "network_timeout", "max_connections")
+_LIMITS = (
+    "max_pdu",
+    "acse_timeout",
+    "dimse_timeout",
+    "network_timeout",
+    "longest_reception",
+    "max_connections",
+)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -7,6 +7,7 @@ that is closed.
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
@@ -17,6 +18,7 @@ from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import TransientError
+from gantry_domain.keys import LONGEST_RECEPTION
 from gantry_domain.object_place import ObjectPlace
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE
@@ -29,6 +31,10 @@ from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue import ReceiptPublisher, make_celery
 
 log = get_logger(__name__)
+
+# What is left of the longest reception for the store to make the object durable; more than its
+# patience, which ends at 5 minutes.
+_COMMIT_TIME = timedelta(minutes=10)
 
 _PROBE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
@@ -98,6 +104,7 @@ def _make_server(
             acse_timeout=limits.acse_timeout.total_seconds(),
             dimse_timeout=limits.dimse_timeout.total_seconds(),
             network_timeout=limits.network_timeout.total_seconds(),
+            longest_reception=(LONGEST_RECEPTION - _COMMIT_TIME).total_seconds(),
             # Those that are no association yet need room beside those that are.
             max_connections=limits.max_associations + 64,
         ),
