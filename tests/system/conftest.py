@@ -7,6 +7,7 @@ import pytest
 from blackbox.dicomweb import Archive
 from blackbox.index import Index
 from blackbox.run import Gantry
+from blackbox.stores import BucketStore, NewStore
 
 CONFIG = """
 partners:
@@ -18,9 +19,35 @@ sweep: {after: 5s, every: 2s}
 
 
 @pytest.fixture(scope="session")
-def gantry() -> Iterator[Gantry]:
+def new_bucket(request: pytest.FixtureRequest) -> Iterator[Callable[[], BucketStore]]:
+    """Makes object stores in buckets of a real S3 server."""
+    server = request.getfixturevalue("s3_server")
+    stores: list[BucketStore] = []
+
+    def make() -> BucketStore:
+        bucket = server.create_bucket()
+        store = BucketStore(endpoint=server.endpoint, bucket=bucket, names=server.environment)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def new_store(request: pytest.FixtureRequest) -> NewStore:
+    """Makes the object stores of the runs that the option `--objects` is about."""
+    if request.config.getoption("--objects") == "folder":
+        return lambda: None
+    make: NewStore = request.getfixturevalue("new_bucket")
+    return make
+
+
+@pytest.fixture(scope="session")
+def gantry(new_store: NewStore) -> Iterator[Gantry]:
     """A run that the tests of several files share; nobody does it any harm."""
-    run = Gantry(config=CONFIG)
+    run = Gantry(config=CONFIG, store=new_store())
     try:
         run.start()
         yield run

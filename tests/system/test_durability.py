@@ -21,12 +21,14 @@ from blackbox.index import Index
 from blackbox.processes import Seen
 from blackbox.run import Gantry
 from blackbox.scu import Modality, associate, begin_store, contexts_of, send
+from blackbox.stores import NewStore
 from blackbox.waiting import until
 
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 2s}
 """
+LARGE = 3072  # a side, in pixels: a bucket shows nothing of an object that is no larger than a part
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
 
 
@@ -109,9 +111,9 @@ def kill(processes: Sequence[Seen]) -> None:
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+def ward(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Ward]:
     """One run for the whole file: what one test leaves behind the next must live with."""
-    run = Gantry(config=CONFIG)
+    run = Gantry(config=CONFIG, store=new_store())
     try:
         run.start()
         folder = tmp_path_factory.mktemp("images")
@@ -133,16 +135,11 @@ def test_ingress_is_killed_between_and_during_stores(ward: Ward) -> None:
 
 
 def test_ingress_is_killed_in_the_middle_of_an_object(ward: Ward) -> None:
-    sample = write(image(side=1024), ward.folder)
-    before = set(ward.run.objects.glob(".tmp/*"))
+    sample = write(image(side=LARGE), ward.folder)
+    before = ward.run.store.begun()
     assoc = associate(ward.run.port("dimse"), contexts_of([sample]))
     begin_store(assoc, sample, 0.6)
-    until(
-        lambda: any(
-            file.stat().st_size > 0 for file in set(ward.run.objects.glob(".tmp/*")) - before
-        ),
-        "a part of the object is in the store",
-    )
+    until(lambda: ward.run.store.begun() - before, "a part of the object is in the store")
     kill(ward.run.children("ingress"))
     assoc.abort()
     until(ward.run.ready, "the ingress is back")
@@ -155,11 +152,11 @@ def test_ingress_is_killed_in_the_middle_of_an_object(ward: Ward) -> None:
 
 
 def test_a_device_that_hangs_up_in_the_middle_leaves_nothing(ward: Ward) -> None:
-    sample = write(image(side=1024), ward.folder)
-    before = set(ward.run.objects.glob(".tmp/*"))
+    sample = write(image(side=LARGE), ward.folder)
+    before = ward.run.store.begun()
 
-    def begun() -> set[Path]:
-        return set(ward.run.objects.glob(".tmp/*")) - before
+    def begun() -> set[str]:
+        return ward.run.store.begun() - before
 
     assoc = associate(ward.run.port("dimse"), contexts_of([sample]))
     begin_store(assoc, sample, 0.6)
@@ -252,10 +249,8 @@ def test_postgresql_is_killed_and_comes_back(ward: Ward) -> None:
 
 
 def test_the_store_is_taken_away(ward: Ward) -> None:
-    away = ward.run.objects.with_name("away")
     with ward.devices() as devices:
-        ward.run.objects.rename(away)
-        try:
+        with ward.run.store.away():
             refusals = lambda: [a for d in devices for a in d.refused]  # noqa: E731
             until(refusals, "an image is refused")
             acknowledged = [len(device.acknowledged) for device in devices]
@@ -263,8 +258,6 @@ def test_the_store_is_taken_away(ward: Ward) -> None:
             until(lambda: len(refusals()) > seen + 3, "more are refused")
             until(lambda: not ward.run.ready(), "it says that it is not ready")
             assert acknowledged == [len(device.acknowledged) for device in devices]
-        finally:
-            away.rename(ward.run.objects)
         progress(devices, 5)
     assert {answer.status for answer in refusals()} == {OUT_OF_RESOURCES}
     assert all(len(answer.comment) <= 64 for answer in refusals())
@@ -284,8 +277,8 @@ def test_a_new_index_from_the_store_is_the_same(
     with ward.index.connection() as connection:
         connection.execute("CREATE DATABASE again")
     other = new_gantry(
-        config=f"database: postgresql://gantry@/again?host={ward.index.sockets}\n"
-        f"objects: {ward.run.objects}\n"
+        config=f"database: postgresql://gantry@/again?host={ward.index.sockets}\n",
+        store=ward.run.store.shared(),
     )
     secret = {"GANTRY_DATABASE_PASSWORD": ward.index.password}
     migrated = other.run("migrate", names=secret)

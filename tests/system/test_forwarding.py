@@ -15,6 +15,7 @@ from blackbox.peers import Peer, dcmqrscp, free_port, orthanc, storescp
 from blackbox.run import Gantry
 from blackbox.scp import Hanging, Scp
 from blackbox.scu import send
+from blackbox.stores import NewStore
 from blackbox.waiting import until
 
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -83,7 +84,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("forwarding")
     slow, hanging, down = Scp(seconds=0.04), Hanging(), free_port()
     with (
@@ -110,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                 "forward: {lease: 3s, backoff: {first: 500ms, longest: 1s}, concurrency: 1}",
             ]
         )
-        run = Gantry(config=config)
+        run = Gantry(config=config, store=new_store())
         try:
             run.start()
             yield Place(run, folder, one, two, three, slow, down)

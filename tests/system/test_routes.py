@@ -12,6 +12,7 @@ from blackbox.peers import Peer, dcmqrscp, free_port, orthanc, storescp
 from blackbox.run import Gantry
 from blackbox.scp import Scp
 from blackbox.scu import send
+from blackbox.stores import NewStore
 from blackbox.waiting import until
 
 ACCESSION = "XXXXR0700000101H"
@@ -76,7 +77,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("routes")
     counting, down = Scp(), free_port()
     with (
@@ -91,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             counting=counting.port,
             down=down,
         )
-        run = Gantry(config=config)
+        run = Gantry(config=config, store=new_store())
         try:
             run.start()
             yield Place(run, folder, [one, two, three], counting, down)

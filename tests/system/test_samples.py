@@ -210,14 +210,14 @@ def test_dcmtk_sends_the_same_files(gantry: Gantry, files: list[RealFile], index
     # dcmtk sends a data set as it would write it, so that values are compared, not bytes; and
     # group by group of syntaxes, so that the first of a UID is whichever the index says.
     wrong = []
-    files_of = index.stored_files()
+    keys = index.stored_keys()
     primaries = index.rows(
         "SELECT sop_instance_uid, id, transfer_syntax_uid FROM object"
         " WHERE partition = 'dcmtk' AND state = 'primary'"
     )
     for uid, object_id, stored_syntax in primaries:
         part = archive.retrieve(*found[uid], uid)
-        stored = files_of[object_id].read_bytes()
+        stored = index.run.store.content(keys[object_id])
         if part.TransferSyntaxUID == stored_syntax:
             if dataset_of(part.content) != dataset_of(stored):
                 wrong.append(f"{uid}: other bytes than dcmtk sent")

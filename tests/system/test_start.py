@@ -126,8 +126,8 @@ def test_a_second_run_beside_the_first_is_killed_started_again_and_stopped(
     other.stop_cleanly()
     late.stop()
     stored = {
-        hashlib.sha256(dataset_of(file.read_bytes())).digest()
-        for file in index.stored_files().values()
+        hashlib.sha256(dataset_of(other.store.content(key))).digest()
+        for key in index.stored_keys().values()
     }
     assert {sample.sha256 for sample in (*device.acknowledged, *late.acknowledged)} <= stored
     assert {answer.status for answer in late.refused} <= {OUT_OF_RESOURCES}

@@ -12,6 +12,7 @@ from blackbox.dicomweb import Archive
 from blackbox.index import Index
 from blackbox.run import Gantry
 from blackbox.scu import Modality
+from blackbox.stores import FolderStore
 from blackbox.waiting import until
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
@@ -23,9 +24,10 @@ def small_disk() -> Iterator[Gantry]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     run = Gantry(config="objects: FOLDER/small\ningress: {store_patience: 1s}\n")
-    run.objects = run.folder / "small"
-    run.objects.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", str(run.objects)]
+    folder = run.folder / "small"
+    run.store = FolderStore(folder)
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, check=False)
     try:
         if mounted.returncode != 0:
@@ -34,7 +36,7 @@ def small_disk() -> Iterator[Gantry]:
         yield run
     finally:
         run.kill()
-        subprocess.run(["umount", "-l", str(run.objects)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
         run.clean()
 
 
@@ -42,7 +44,7 @@ def test_a_full_store(small_disk: Gantry, tmp_path: Path) -> None:
     run, index = small_disk, Index(small_disk)
     devices = [Modality(run.port("dimse"), studies(tmp_path)).start() for _ in range(2)]
     until(lambda: all(device.acknowledged for device in devices), "images come in")
-    filler = run.objects / "filler"
+    filler = run.folder / "small" / "filler"
     with filler.open("wb", buffering=0) as stream:
         try:
             while True:
@@ -68,5 +70,5 @@ def test_a_full_store(small_disk: Gantry, tmp_path: Path) -> None:
     until(index.settled, "each key has its row")
     promised = {sample.SOPInstanceUID for device in devices for sample in device.acknowledged}
     assert set(Archive(run.http).found(promised)) == promised
-    assert not list(run.objects.glob(".tmp/*"))
+    assert not run.store.begun()
     run.stop_cleanly()

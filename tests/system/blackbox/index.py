@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from pynetdicom.dsutils import split_dataset
 
+from blackbox.dicomweb import dataset_of
 from blackbox.run import Gantry
 
 # What a row holds besides what was read of the objects: when, and in which order, it was written.
@@ -108,22 +108,20 @@ class Index:
         """The identifiers of all object rows."""
         return {row[0] for row in self.rows("SELECT id FROM object")}
 
-    def stored_files(self) -> dict[UUID, Path]:
-        """The files of the store by identifier; nothing else may lie there but hidden ones."""
-        folder = self.run.objects / "objects"
-        return {UUID(file.stem): file for file in folder.rglob("*.dcm")}
+    def stored_keys(self) -> dict[UUID, str]:
+        """The keys of the store by identifier."""
+        return self.run.store.keys()
 
     def stored_dataset(self, object_id: UUID) -> bytes:
         """The data set that the store holds, as it was sent."""
-        file = self.stored_files()[object_id]
-        return file.read_bytes()[split_dataset(file)[1] :]
+        return dataset_of(self.run.store.content(self.stored_keys()[object_id]))
 
     def settled(self) -> bool:
         """Whether every stored key has its row, every row its key, and every study a verdict."""
-        keys = set(self.stored_files())
+        keys = set(self.stored_keys())
         waiting = "judged_revision IS NULL OR judged_revision < revision"
         try:
-            if keys != self.object_ids() or keys != set(self.stored_files()):
+            if keys != self.object_ids() or keys != set(self.stored_keys()):
                 return False
             return self.rows(f"SELECT count(*) FROM study WHERE {waiting}") == [(0,)]
         except psycopg.OperationalError:  # it is just coming back

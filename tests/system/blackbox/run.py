@@ -19,6 +19,7 @@ import httpx
 from blackbox.datasets import SECRET
 from blackbox.metrics import Metrics
 from blackbox.processes import Seen, descendants, processes_of
+from blackbox.stores import FolderStore, Store
 from blackbox.waiting import until
 
 COMMAND = Path(sys.executable).with_name("gantry")
@@ -60,20 +61,27 @@ def environment(names: Mapping[str, str]) -> dict[str, str]:
 class Gantry:
     """`gantry up` in a data folder and on ports of its own.
 
-    Its settings are the text `config`, in which FOLDER stands for a folder of its own; `objects` is
-    where its object store keeps objects.
+    Its settings are the text `config`, in which FOLDER stands for a folder of its own, and where
+    its object store is; None: in its data folder.
     """
 
-    def __init__(self, *, config: str = "", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, config: str = "", prefix: Sequence[str] = (), store: Store | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gantry-system-"))
         # PostgreSQL runs as another user when we are root, and must be able to come in.
         self.folder.chmod(0o711)
         self.data = self.folder / "data"
-        self.objects = self.data / "objects"
+        self.store: Store = store or FolderStore(self.data / "objects")
+        config = self.store.config + config
         self.base = free_port_base()
         self.prefix = tuple(prefix)
         self.command = COMMAND
-        self.names = {"GANTRY_DATA": str(self.data), "GANTRY_PORT_BASE": str(self.base)}
+        self.names = {
+            "GANTRY_DATA": str(self.data),
+            "GANTRY_PORT_BASE": str(self.base),
+            **self.store.names,
+        }
         if config:
             file = self.folder / "gantry.yaml"
             file.write_text(config.replace("FOLDER", str(self.folder)), encoding="utf-8")

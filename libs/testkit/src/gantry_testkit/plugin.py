@@ -19,6 +19,16 @@ from gantry_testkit.redis_server import RedisServer
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the system tests keep objects."""
+    parser.addoption(
+        "--objects",
+        choices=("folder", "s3"),
+        default="folder",
+        help="the object store of the system tests: a folder, or a bucket of a real S3 server",
+    )
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's PostgreSQL. Do not stop it: make your own for that."""
