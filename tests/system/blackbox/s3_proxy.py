@@ -102,7 +102,7 @@ class Proxy:
             with self._lock:
                 manner = self._manner
                 self._open.add(client)
-            stack.callback(self._open.discard, client)
+            stack.callback(self._forget, client)
             if manner != "pass":
                 self.faults += 1
             with contextlib.suppress(OSError):
@@ -114,6 +114,10 @@ class Proxy:
                         pass
                 else:
                     self._forward(client, manner, stack)
+
+    def _forget(self, client: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(client)
 
     def _forward(self, client: socket.socket, manner: str, stack: contextlib.ExitStack) -> None:
         server = socket.create_connection(("127.0.0.1", self._target))
