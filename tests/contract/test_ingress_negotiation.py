@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
@@ -26,14 +25,12 @@ from gantry_dimse.pdu import HEADER
 from gantry_dimse.slots import AssociationSlots
 from gantry_dimse.storage import StoreOutcome
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
     CANNOT_UNDERSTAND,
     Rejection,
 )
-from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_testkit.door import (
     RELEASE,
     RELEASED,
@@ -128,39 +125,6 @@ class TestNegotiation:
         with associated(door, contexts=[lossy_first, compressed]) as assoc:
             accepted = [cx.transfer_syntax[0] for cx in assoc.accepted_contexts]
             assert accepted == [EXPLICIT, JPEG_LOSSLESS]
-
-    def test_every_class_in_every_syntax(self, door: Door) -> None:
-        """Each class once in all syntaxes at a time, each syntax with all classes."""
-        classes, syntaxes = list(STORAGE_CLASSES), list(TRANSFER_SYNTAXES)
-        pairs = [
-            (classes[n % len(classes)], syntaxes[n % len(syntaxes)])
-            for n in range(max(len(classes), len(syntaxes)) * 3)
-        ]
-        for begin in range(0, len(pairs), 128):
-            batch = pairs[begin : begin + 128]
-            contexts = [build_context(UID(cl), [UID(ts)]) for cl, ts in batch]
-            with associated(door, contexts=contexts) as assoc:
-                accepted = [
-                    (cx.abstract_syntax, cx.transfer_syntax[0]) for cx in assoc.accepted_contexts
-                ]
-                assert accepted == batch
-
-    def test_the_classes_of_the_medstrat_statement(self, door: Door) -> None:
-        path = Path(__file__).parents[3] / "shared" / "facts" / "medstrat_sop_classes.csv"
-        if not path.exists():
-            pytest.skip("../shared is absent")
-        uids = [
-            word
-            for line in path.read_text().splitlines()
-            for word in line.replace('"', "").split(",")
-            if word.startswith("1.2.840.10008.5.1.")
-        ]
-        assert len(set(uids)) >= 83
-        storage = list(dict.fromkeys(uids))
-        with associated(
-            door, contexts=[build_context(UID(uid), [IMPLICIT]) for uid in storage[:128]]
-        ) as assoc:
-            assert [str(cx.abstract_syntax) for cx in assoc.rejected_contexts] == []
 
     def test_unknown_classes_are_refused_alone(self, door: Door) -> None:
         contexts = [build_context("1.2.3.4.5"), build_context(CTImageStorage, [EXPLICIT])]

@@ -54,7 +54,8 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         unknown_partners: refuse
         worker: {processes: 3, batch: 50}
         ingress: {processes: 4, max_associations: 7, acse_timeout: 500ms, dimse_timeout: 2m,
-                  network_timeout: 1h, max_pdu: 16384, max_object_size: 3GiB, store_patience: 5s}
+                  network_timeout: 1h, max_pdu: 16384, max_object_size: 3GiB, store_patience: 5s,
+                  sop_classes: [1.2.3.4.5]}
         sweep: {after: 10s, every: 2s, limit: 5}
         """,
         GANTRY_PORT_BASE="300",
@@ -76,6 +77,7 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.unknown_partners.store == "refuse"
     assert settings.ingress.acse_timeout == timedelta(milliseconds=500)
     assert settings.ingress.max_object_size == 3 * 2**30
+    assert settings.ingress.sop_classes == ("1.2.3.4.5",)
     assert settings.sweep.every == timedelta(seconds=2)
     assert settings.ports.ingress_metrics == 9401
 

@@ -1,12 +1,15 @@
 """The SOP classes that Gantry stores: the one table.
 
 Every storage class that PS3.6 ever registered, retired and trial ones included, for old
-modalities still send them and an archive that refuses them loses images.
+modalities still send them and an archive that refuses them loses images; and the private ones that
+devices are known to send.
 """
 
 from dataclasses import dataclass
 
 from pydicom._uid_dict import UID_dictionary
+
+from gantry_domain.private_sop_classes import PRIVATE_SOP_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -46,7 +49,7 @@ def _table() -> dict[str, StorageClass]:
         for uid, (name, kind, _info, retired, _keyword) in UID_dictionary.items()
         if kind == "SOP Class" and "Storage" in name and uid not in _NOT_STORED
     }
-    for uid, name in _NEWER.items():
+    for uid, name in (_NEWER | PRIVATE_SOP_CLASSES).items():
         table.setdefault(uid, StorageClass(uid, name, False))
     return dict(sorted(table.items()))
 

@@ -11,6 +11,7 @@ from gantry_runtime.values import (
     LargestPDU,
     Network,
     Size,
+    UniqueIdentifier,
     WebAddress,
     WebOrigin,
     parse_duration,
@@ -52,6 +53,8 @@ class Ingress(_DimseDoor):
         "20s"
     )
     """How long a C-STORE waits for a store that is away before it is answered with A700."""
+    sop_classes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
+    """Private storage classes that are taken too, besides those that are known."""
 
 
 class Query(_DimseDoor):

@@ -85,6 +85,13 @@ def check_ae_title(value: str) -> str:
     return value
 
 
+def check_uid(value: str) -> str:
+    """PS3.5 9.1: components of digits without leading zeros, at most 64 characters."""
+    if len(value) > 64 or not re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", value, re.ASCII):
+        raise ValueError(f"{value!r} is no UID; write one such as 1.2.840.10008.5.1.4.1.1.2")
+    return value
+
+
 def check_partition(value: str) -> str:
     """A partition's name is part of URLs: small letters, digits and hyphens."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", value):
@@ -172,6 +179,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 LargestPDU = Annotated[int, BeforeValidator(parse_largest_pdu)]
 AETitle = Annotated[str, AfterValidator(check_ae_title)]
+UniqueIdentifier = Annotated[str, AfterValidator(check_uid)]
 PartitionName = Annotated[str, AfterValidator(check_partition)]
 CharacterSet = Annotated[str, AfterValidator(check_charset)]
 TimeZoneName = Annotated[str, AfterValidator(check_timezone)]

@@ -18,7 +18,7 @@ from gantry_dimse.limits import ServerLimits
 from gantry_dimse.observer import Ending, Fault, Peer
 from gantry_dimse.pdu import HEADER, PDV_HEADER
 from gantry_dimse.server import DimseServer
-from gantry_dimse.storage import StoreOutcome, StoreRequest
+from gantry_dimse.storage import StorageHandler, StoreOutcome, StoreRequest
 from gantry_domain.statuses import Rejection
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
@@ -102,9 +102,9 @@ class Notes:
 
 
 class Door:
-    """A server on a free port with its storage and its notes."""
+    """A server on a free port with its storage, unless another is given, and its notes."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, handler: StorageHandler | None = None, **options: Any) -> None:
         self.storage, self.notes = Memory(), Notes()
         limits = {key: options.pop(key) for key in list(options) if key in _LIMITS}
         self.server = DimseServer(
@@ -112,7 +112,7 @@ class Door:
             ae_title="GANTRY",
             limits=ServerLimits(**limits),
             supported=options.pop("supported", None) or SupportedContexts(),
-            storage=self.storage,
+            storage=handler or self.storage,
             observer=self.notes,
             **options,
         )

@@ -20,6 +20,7 @@ from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import TransientError
 from gantry_domain.keys import LONGEST_RECEPTION
 from gantry_domain.object_place import ObjectPlace
+from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE
 from gantry_ingress.reception import StoreService
@@ -108,7 +109,7 @@ def _make_server(
             # Those that are no association yet need room beside those that are.
             max_connections=limits.max_associations + 64,
         ),
-        supported=SupportedContexts(),
+        supported=SupportedContexts(storage_classes=(*STORAGE_CLASSES, *limits.sop_classes)),
         storage=StoreService(stager, partners=partners),
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,

@@ -1,0 +1,208 @@
+"""Every storage class in every transfer syntax: negotiated, and stored as it was sent."""
+
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from gantry_archive.staging import Stager
+from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.partners import Partners
+from gantry_dimse.proposals import ProposedContext
+from gantry_dimse.send import StorageAssociation
+from gantry_domain.private_sop_classes import PRIVATE_SOP_CLASSES
+from gantry_domain.receipts import Receipt
+from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_domain.transfer_syntaxes import (
+    DEFLATED,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+)
+from gantry_ingress.reception import StoreService
+from gantry_stores.objects import DirectoryStore
+from gantry_testkit.door import Door
+
+MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids from 1 to 255
+
+# The storage classes of the Medstrat echoes conformance statement, below 1.2.840.10008.5.1.
+MEDSTRAT = [
+    "1.2.840.10008.5.1." + each
+    for each in """
+    1.27 1.29 1.30
+    4.1.1.1 4.1.1.1.1 4.1.1.1.1.1 4.1.1.1.2 4.1.1.1.2.1 4.1.1.1.3 4.1.1.1.3.1 4.1.1.2 4.1.1.2.1
+    4.1.1.3 4.1.1.3.1 4.1.1.4 4.1.1.4.1 4.1.1.4.2 4.1.1.5 4.1.1.6 4.1.1.6.1 4.1.1.7 4.1.1.7.1
+    4.1.1.7.2 4.1.1.7.3 4.1.1.7.4 4.1.1.8 4.1.1.9 4.1.1.9.1 4.1.1.9.1.1 4.1.1.9.1.2 4.1.1.9.1.3
+    4.1.1.9.2.1 4.1.1.9.3.1 4.1.1.9.4.1 4.1.1.10 4.1.1.11 4.1.1.11.1 4.1.1.11.2 4.1.1.11.3
+    4.1.1.11.4 4.1.1.12.1 4.1.1.12.1.1 4.1.1.12.2 4.1.1.12.2.1 4.1.1.12.3 4.1.1.20 4.1.1.66
+    4.1.1.66.1 4.1.1.66.2 4.1.1.67 4.1.1.77.1 4.1.1.77.1.1 4.1.1.77.1.1.1 4.1.1.77.1.2
+    4.1.1.77.1.2.1 4.1.1.77.1.3 4.1.1.77.1.4 4.1.1.77.1.4.1 4.1.1.77.1.5.1 4.1.1.77.1.5.2
+    4.1.1.77.1.5.3 4.1.1.77.2 4.1.1.88.1 4.1.1.88.2 4.1.1.88.3 4.1.1.88.4 4.1.1.88.11 4.1.1.88.22
+    4.1.1.88.33 4.1.1.88.40 4.1.1.88.50 4.1.1.88.59 4.1.1.88.65 4.1.1.88.67 4.1.1.104.1 4.1.1.128
+    4.1.1.129 4.1.1.481.1 4.1.1.481.2 4.1.1.481.3 4.1.1.481.4 4.1.1.481.5 4.1.1.481.6 4.1.1.481.7
+    """.split()
+]
+
+OTHER_CLASS = "1.2.3.4.5"
+
+
+@pytest.fixture
+def open_door() -> Iterator[Callable[..., Door]]:
+    doors: list[Door] = []
+
+    def make(**options: object) -> Door:
+        doors.append(Door(**options))
+        return doors[-1]
+
+    yield make
+    for door in doors:
+        door.server.close()
+        assert not door.notes.failures
+        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+
+
+_CLASSES = {uid: n for n, uid in enumerate([*STORAGE_CLASSES, OTHER_CLASS])}
+_SYNTAXES = {uid: n for n, uid in enumerate(TRANSFER_SYNTAXES)}
+
+
+def instance_uid(SOPClassUID: str, transfer_syntax: str) -> str:
+    """One that names the pair, so that an object cannot be taken for another."""
+    return f"1.2.3.{_CLASSES[SOPClassUID]}.{_SYNTAXES[transfer_syntax]}"
+
+
+@cache
+def body(*, implicit: bool, little: bool, encapsulated: bool) -> bytes:
+    ds = Dataset()
+    ds.PatientID = "PROBE"
+    ds.StudyInstanceUID = "1.2.3"
+    ds.SeriesInstanceUID = "1.2.3.5"
+    if encapsulated:
+        ds.add_new("PixelData", "OB", encapsulate([b"not a real frame"]))
+        ds["PixelData"].is_undefined_length = True
+    else:
+        ds.add_new("PixelData", "OW", bytes(range(16)))
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = little, implicit
+    write_dataset(buffer, ds)
+    return buffer.getvalue()
+
+
+def uid_element(tag: int, uid: str, *, implicit: bool, little: bool) -> bytes:
+    """By hand: pydicom would take most of the time of these tests."""
+    order = "<" if little else ">"
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    head = struct.pack(f"{order}HH", 8, tag)
+    if implicit:
+        return head + struct.pack(f"{order}L", len(value)) + value
+    return head + b"UI" + struct.pack(f"{order}H", len(value)) + value
+
+
+@cache
+def data_set(SOPClassUID: str, transfer_syntax: str) -> bytes:
+    """A tiny object in a transfer syntax, of even length."""
+    implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
+    little = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
+    SOPInstanceUID = instance_uid(SOPClassUID, transfer_syntax)
+    encapsulated = TRANSFER_SYNTAXES[transfer_syntax].encapsulated
+    content = (
+        uid_element(0x0016, SOPClassUID, implicit=implicit, little=little)
+        + uid_element(0x0018, SOPInstanceUID, implicit=implicit, little=little)
+        + body(implicit=implicit, little=little, encapsulated=encapsulated)
+    )
+    if transfer_syntax not in DEFLATED:
+        return content
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    content = deflater.compress(content) + deflater.flush()
+    return content + b"\0" * (len(content) % 2)
+
+
+def batches(pairs: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """As many as fit into one association."""
+    for begin in range(0, len(pairs), MOST_CONTEXTS):
+        yield pairs[begin : begin + MOST_CONTEXTS]
+
+
+def send(door: Door, pairs: list[tuple[str, str]]) -> list[int]:
+    """The statuses of one object for each pair of class and syntax, each in its own context."""
+    with StorageAssociation.open(
+        host="127.0.0.1",
+        port=door.port,
+        calling_ae="CT01",
+        called_ae="GANTRY",
+        contexts=[ProposedContext(cl, (ts,)) for cl, ts in pairs],
+    ) as assoc:
+        statuses = []
+        for SOPClassUID, transfer_syntax in pairs:
+            context = assoc.accepts(SOPClassUID, transfer_syntax)
+            assert context is not None, (SOPClassUID, transfer_syntax)
+            answer = assoc.store(
+                SOPClassUID=SOPClassUID,
+                SOPInstanceUID=instance_uid(SOPClassUID, transfer_syntax),
+                context=context,
+                chunks=[data_set(SOPClassUID, transfer_syntax)],
+            )
+            statuses.append(answer.status)
+        return statuses
+
+
+def test_the_table_is_whole() -> None:
+    assert len(set(MEDSTRAT)) == 84
+    assert set(MEDSTRAT) <= set(STORAGE_CLASSES)
+    assert set(PRIVATE_SOP_CLASSES) <= set(STORAGE_CLASSES)
+    assert len(STORAGE_CLASSES) > 250
+    assert len(TRANSFER_SYNTAXES) > 50
+
+
+@pytest.mark.parametrize("transfer_syntax", TRANSFER_SYNTAXES)
+def test_every_class_in_this_syntax(open_door: Callable[..., Door], transfer_syntax: str) -> None:
+    door = open_door()
+    pairs = [(each, transfer_syntax) for each in STORAGE_CLASSES]
+    for batch in batches(pairs):
+        assert send(door, batch) == [0] * len(batch)
+    assert [
+        (request.SOPClassUID, request.transfer_syntax, request.SOPInstanceUID, content)
+        for request, content in door.storage.stored
+    ] == [(cl, ts, instance_uid(cl, ts), data_set(cl, ts)) for cl, ts in pairs]
+
+
+def test_each_class_and_each_syntax_in_a_real_store(
+    open_door: Callable[..., Door], tmp_path: Path
+) -> None:
+    """Walked as the ingress walks it: its first bytes are read in the syntax that was accepted."""
+    (tmp_path / "objects").mkdir()
+    store = DirectoryStore(tmp_path / "objects")
+    receipts: list[Receipt] = []
+    stager = Stager(store=store, publish=receipts.append, max_object_size=2**20, store_patience=1.0)
+    partners = Partners(own_titles=["GANTRY"], callers=[], accept_unknown=True)
+    door = open_door(handler=StoreService(stager, partners=partners))
+    syntaxes = list(TRANSFER_SYNTAXES)
+    pairs = [(cl, syntaxes[n % len(syntaxes)]) for n, cl in enumerate(STORAGE_CLASSES)]
+    for batch in batches(pairs):
+        assert send(door, batch) == [0] * len(batch)
+    assert len(receipts) == len(pairs)
+    found = []
+    for entry in store.list("objects/"):
+        content = (tmp_path / "objects" / entry.key).read_bytes()
+        meta = pydicom.filereader.read_file_meta_info(tmp_path / "objects" / entry.key)
+        pair = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        assert meta.MediaStorageSOPInstanceUID == instance_uid(*pair)
+        assert content.endswith(data_set(*pair))
+        found.append(pair)
+    assert sorted(found) == sorted(pairs)
+
+
+def test_other_private_classes_by_configuration(open_door: Callable[..., Door]) -> None:
+    supported = SupportedContexts(storage_classes=[*STORAGE_CLASSES, OTHER_CLASS])
+    door = open_door(supported=supported)
+    pairs = list(product([OTHER_CLASS], TRANSFER_SYNTAXES))
+    assert send(door, pairs) == [0] * len(pairs)
