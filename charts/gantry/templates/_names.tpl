@@ -1,0 +1,85 @@
+{{- /* Names, labels, and what the chart knows of each role. */ -}}
+
+{{- define "gantry.name" -}}
+{{- if contains "gantry" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-gantry" (.Release.Name | trunc 33 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gantry.selector" -}}
+app.kubernetes.io/name: gantry
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "gantry.labels" -}}
+{{ include "gantry.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "gantry.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- /* The ports that a role listens on, and the metric by which it grows. */ -}}
+{{- define "gantry.roles" -}}
+ingress:
+  ports: {dimse: 11112, metrics: 9101}
+  metric: gantry_ingress_associations_active
+  query: sum(gantry_ingress_associations_active{namespace="NAMESPACE"})
+worker:
+  ports: {metrics: 9102}
+  metric: gantry_worker_queue_length
+  selector: {queue: index}
+  query: max(gantry_worker_queue_length{namespace="NAMESPACE", queue="index"})
+query:
+  ports: {http: 8080, dimse: 11113, metrics: 9103}
+  metric: gantry_query_http_requests_active
+  query: sum(gantry_query_http_requests_active{namespace="NAMESPACE"})
+{{- end -}}
+
+{{- define "gantry.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "gantry.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- /* Gantry's environment: the file, and the secrets by name. */ -}}
+{{- define "gantry.environment" -}}
+- {name: GANTRY_CONFIG, value: /etc/gantry/gantry.yaml}
+{{- with .Values.secrets.database }}
+{{- if .name }}
+- name: GANTRY_DATABASE_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+{{- with .Values.secrets.broker }}
+{{- if .name }}
+- name: GANTRY_BROKER_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* "yes" where the objects are a folder, which is a volume here. */ -}}
+{{- define "gantry.folder" -}}
+{{- if and (kindIs "string" .Values.config.objects) (hasPrefix "/" .Values.config.objects) -}}yes{{- end -}}
+{{- end -}}
+
+{{- /* "yes" where some partner may call from given hosts alone. */ -}}
+{{- define "gantry.filtersHosts" -}}
+{{- range .Values.config.partners }}{{- if .hosts }}yes{{- end }}{{- end -}}
+{{- end -}}
