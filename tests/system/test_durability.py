@@ -61,7 +61,10 @@ class Ward:
     def nothing_is_lost(self, *, seconds: float = 60) -> None:
         """Every acknowledged image is found, with its bytes; the store and the index agree."""
         until(self.run.ready, "every service is ready again", seconds=seconds)
-        until(self.index.settled, "each key has its row and its verdict", seconds=seconds)
+        # Listing a bucket of a thousand objects takes the server a tenth of a second.
+        until(
+            self.index.settled, "each key has its row and its verdict", seconds=seconds, every=0.5
+        )
         promised = {sample.SOPInstanceUID: sample for sample in self.acknowledged}
         found = self.archive.found(promised)
         assert set(promised) == set(found)

@@ -152,7 +152,7 @@ class Configuration(Section):
     @classmethod
     def _broker_url(cls, url: str | None) -> str | None:
         if url is not None:
-            if urlsplit(url).scheme not in {"redis", "rediss", "redis+socket"}:
+            if urlsplit(url).scheme not in {"redis", "rediss", "redis+socket", "sentinel"}:
                 raise ValueError("write a URL such as redis://host:6379/0")
             _without_secret(url, "GANTRY_BROKER_PASSWORD")
         return url

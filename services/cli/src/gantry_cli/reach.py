@@ -13,6 +13,7 @@ from gantry_cli.service import listeners
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import Settings
+from gantry_stores.queue import broker_address
 
 _CONNECT_SECONDS = 3
 _LOOK_AGAIN = 0.25
@@ -99,10 +100,13 @@ def await_broker(
 
 def broker_connection(settings: Settings) -> kombu.Connection:
     """A connection to the broker that gives up soon."""
+    address = broker_address(settings.broker_url)
     return kombu.Connection(
-        settings.broker_url,
+        address.url,
+        ssl=address.tls or False,
         connect_timeout=_CONNECT_SECONDS,
         transport_options={
+            **address.options,
             "socket_timeout": _CONNECT_SECONDS,
             "socket_connect_timeout": _CONNECT_SECONDS,
             "max_retries": 1,

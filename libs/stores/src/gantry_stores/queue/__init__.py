@@ -1,5 +1,6 @@
 """The queue between the services: Celery tasks over Redis, and the publisher of receipts."""
 
+from gantry_stores.queue.address import broker_address
 from gantry_stores.queue.application import (
     BEAT_QUEUE,
     FORWARD_QUEUE,
@@ -31,5 +32,6 @@ __all__ = [
     "SWEEP_TASK",
     "VISIBILITY_SECONDS",
     "ReceiptPublisher",
+    "broker_address",
     "make_celery",
 ]

@@ -8,6 +8,7 @@ for the sweep finds what it held.
 from celery import Celery
 from kombu import Queue
 
+from gantry_stores.queue.address import broker_address
 from gantry_stores.queue.transport import use_transport
 
 INDEX_QUEUE = "index"
@@ -31,10 +32,11 @@ _SOCKET_SECONDS = 10
 def make_celery(broker_url: str) -> Celery:
     """The application for one process; made after a fork, never before. Connects when used.
 
-    `broker_url`: `redis://...`, `rediss://...` or `redis+socket:///path`, with its password.
+    `broker_url`: as `gantry_stores.queue.address` reads it, with its password.
     """
     use_transport()
-    app = Celery("gantry", broker=broker_url, set_as_current=False)
+    address = broker_address(broker_url)
+    app = Celery("gantry", broker=address.url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -71,7 +73,9 @@ def make_celery(broker_url: str) -> Celery:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            **address.options,
         },
+        broker_use_ssl=address.tls or False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,

@@ -37,9 +37,23 @@ class Transport(redis.Transport):
     Channel = _Channel
 
 
+class _SentinelChannel(redis.SentinelChannel):
+    QoS = _QoS
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """What `sentinel://` stands for in this process."""
+
+    Channel = _SentinelChannel
+
+
 def use_transport() -> None:
     """Lets kombu take this transport for URLs of Redis; no setting of Celery's reaches it."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    for scheme, ours in (
+        ("redis", Transport),
+        ("rediss", Transport),
+        ("sentinel", SentinelTransport),
+    ):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{ours.__name__}"
         # What the process may have looked up before would stand for ever.
         vars(transport)["_transport_cache"].pop(scheme, None)
