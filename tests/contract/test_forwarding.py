@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
@@ -13,173 +12,28 @@ from pydicom.data import get_testdata_file
 from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
-from gantry_archive.delivery import NothingToPush, plan_push
-from gantry_archive.forwarding import Destination, Sending
-from gantry_archive.indexing import index_batch
-from gantry_archive.judging import judge_studies
-from gantry_archive.reading import ReadingRules
-from gantry_dimse.requesting import Timeouts
-from gantry_domain.deliveries import DeliveryState, ItemState, RetryPolicy
-from gantry_domain.file_meta import parse_file_meta
+from gantry_archive.forwarding import Sending
+from gantry_domain.deliveries import DeliveryState, RetryPolicy
 from gantry_domain.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from gantry_stores.index import delivery_leases as leases
 from gantry_stores.index import delivery_lists as lists
-from gantry_stores.index.database import make_engine, transaction
-from gantry_stores.objects import DirectoryStore
-from gantry_testkit.peer_ae import PeerAE
+from gantry_stores.index.database import transaction
+from gantry_stores.objects import ObjectStore
+from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
 from gantry_testkit.peers import free_port, orthanc, storescp
-from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, image, new_uid, receipts, rows, stage
+from gantry_testkit.stored import image, new_uid, rows, stage
 
-POLICY = RetryPolicy(
-    base=timedelta(seconds=1), ceiling=timedelta(seconds=8), give_up_after=timedelta(days=1)
-)
-LEASE = timedelta(seconds=30)
-TIMEOUTS = Timeouts(connect=2.0, acse=2.0, dimse=2.0, network=2.0)
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 
 
-class Archive:
-    """A store and an index with what the tests put there."""
-
-    def __init__(self, engine: Engine, store: DirectoryStore) -> None:
-        self.engine = engine
-        self.store = store
-        self.outcomes: list[leases.ItemOutcome] = []
-
-    def settled(self, outcome: leases.ItemOutcome, *, size: int, seconds: float) -> None:
-        self.outcomes.append(outcome)
-
-    def index(self, *sent: Any) -> None:
-        result = index_batch(
-            receipts(sent), store=self.store, engine=self.engine, rules=ReadingRules()
-        )
-        assert len(result.outcomes) == len(sent)
-        judge_studies(self.engine, NO_POLICIES)
-
-    def study(self, *, images: int) -> tuple[str, list[str]]:
-        """A study of CT images: its UID and those of its instances."""
-        study, series = new_uid(), new_uid()
-        datasets = [
-            image(StudyInstanceUID=study, SeriesInstanceUID=series, InstanceNumber=str(n))
-            for n in range(images)
-        ]
-        self.index(*(stage(self.store, ds) for ds in datasets))
-        return study, [str(ds.SOPInstanceUID) for ds in datasets]
-
-    def file(self, path: Path) -> str:
-        """The object of a DICOM file, stored as it is; its SOP Instance UID."""
-        content = path.read_bytes()
-        parsed = parse_file_meta(content)
-        offset = parsed.dataset_offset
-        self.index(stage(self.store, content[offset:], head=content[:offset]))
-        return parsed.meta.MediaStorageSOPInstanceUID
-
-    def push(self, uid: str, to: str = "PEER") -> int:
-        return plan_push(self.engine, uid, to, partitions=["main"]).pk
-
-    def claim(self, to: str = "PEER", *, concurrency: int = 9, owner: str = "test") -> Any:
-        with transaction(self.engine) as connection:
-            return leases.claim(
-                connection, destination=to, owner=owner, lease=LEASE, concurrency=concurrency
-            )
-
-    def sending(self, port: int, claimed: leases.Claim, policy: RetryPolicy = POLICY) -> Sending:
-        destination = Destination(
-            ae_title=claimed.destination, host="127.0.0.1", port=port, calling_ae="GANTRY"
-        )
-        return Sending(
-            claim=claimed,
-            destination=destination,
-            engine=self.engine,
-            store=self.store,
-            timeouts=TIMEOUTS,
-            policy=policy,
-            observer=self,
-        )
-
-    def send(self, port: int, *, policy: RetryPolicy = POLICY) -> leases.Finished:
-        """Claim what is due for PEER and send one round of it."""
-        claimed = self.claim()
-        assert claimed is not None
-        return self.sending(port, claimed, policy).run()
-
-    def line(self, pk: int) -> lists.DeliveryLine:
-        with transaction(self.engine) as connection:
-            (line,) = lists.list_deliveries(connection, lists.Selection(pks=[pk]), limit=2)
-        return line
-
-    def items(self, pk: int) -> dict[str, tuple[str, int | None, str | None]]:
-        found = rows(
-            self.engine,
-            "SELECT sop_instance_uid, state, status, reason FROM delivery_item"
-            " WHERE delivery_pk = :pk",
-            pk=pk,
-        )
-        return {uid: (state, status, reason) for uid, state, status, reason in found}
-
-    def due_now(self) -> None:
-        rows(self.engine, "UPDATE delivery SET next_attempt_at = now() RETURNING pk")
-
-
 @pytest.fixture
-def archive(postgres_url: str, tmp_path: Path) -> Iterator[Archive]:
-    engine = make_engine(postgres_url)
-    yield Archive(engine, DirectoryStore(tmp_path / "objects"))
-    engine.dispose()
+def archive(engine: Engine, store: ObjectStore) -> ForwardingArchive:
+    return ForwardingArchive(engine, store)
 
 
-class Scp:
-    """pynetdicom as a peer: answers by a function, remembers what it received."""
-
-    def __init__(self, answer: Callable[[evt.Event], int], contexts: dict[str, list[str]]) -> None:
-        self.received: list[tuple[str, str, bytes]] = []
-        self._answer = answer
-        ae = PeerAE("PEER")
-        ae.maximum_associations = 50
-        for uid, syntaxes in contexts.items():
-            ae.add_supported_context(uid, syntaxes)
-        self._server = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
-        self.port: int = self._server.server_address[1]
-
-    def _store(self, event: evt.Event) -> int:
-        self.received.append(
-            (
-                str(event.request.AffectedSOPInstanceUID),
-                str(event.context.transfer_syntax),
-                event.encoded_dataset(),
-            )
-        )
-        return self._answer(event)
-
-    def uids(self) -> list[str]:
-        return [uid for uid, _, _ in self.received]
-
-    def close(self) -> None:
-        self._server.shutdown()
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Scp]]:
-    peers: list[Scp] = []
-
-    def start_peer(
-        answer: Callable[[evt.Event], int] = lambda event: 0x0000,
-        contexts: dict[str, list[str]] | None = None,
-    ) -> Scp:
-        peers.append(Scp(answer, contexts or {CT_IMAGE: [EXPLICIT_VR_LITTLE_ENDIAN]}))
-        return peers[-1]
-
-    yield start_peer
-    for peer in peers:
-        peer.close()
-
-
-def test_a_study_a_series_and_an_image_arrive(archive: Archive, tmp_path: Path) -> None:
+def test_a_study_a_series_and_an_image_arrive(archive: ForwardingArchive, tmp_path: Path) -> None:
     study, uids = archive.study(images=4)
     other_series = image(StudyInstanceUID=study)
     archive.index(stage(archive.store, other_series))
@@ -200,7 +54,7 @@ def test_a_study_a_series_and_an_image_arrive(archive: Archive, tmp_path: Path) 
         assert archive.claim() is None
 
 
-def test_every_stored_syntax_reaches_orthanc(archive: Archive, tmp_path: Path) -> None:
+def test_every_stored_syntax_reaches_orthanc(archive: ForwardingArchive, tmp_path: Path) -> None:
     names = ["MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm"]
     names += ["JPEG2000.dcm", "image_dfl.dcm", "SC_rgb_jpeg_dcmtk.dcm"]
     uids = []
@@ -215,13 +69,13 @@ def test_every_stored_syntax_reaches_orthanc(archive: Archive, tmp_path: Path) -
 
 
 def test_a_refused_class_fails_for_good_and_the_rest_arrives(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, uids = archive.study(images=3)
     document = image(StudyInstanceUID=study, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
     sent = stage(archive.store, document)
     archive.index(sent)
-    peer = start()
+    peer = start_scp()
     pk = archive.push(study)
     archive.send(peer.port)
     assert sorted(peer.uids()) == sorted(uids)
@@ -238,10 +92,10 @@ def test_a_refused_class_fails_for_good_and_the_rest_arrives(
 
 
 def test_a_peer_that_accepts_nothing_refuses_everything(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, _ = archive.study(images=2)
-    peer = start(contexts={"1.2.840.10008.5.1.4.1.1.4": [EXPLICIT_VR_LITTLE_ENDIAN]})
+    peer = start_scp(contexts={"1.2.840.10008.5.1.4.1.1.4": [EXPLICIT_VR_LITTLE_ENDIAN]})
     pk = archive.push(study)
     archive.send(peer.port)
     assert archive.line(pk).reason == "2 of 2 refused"
@@ -257,14 +111,14 @@ def test_a_peer_that_accepts_nothing_refuses_everything(
     ],
 )
 def test_each_status_is_recorded(
-    archive: Archive,
-    start: Callable[..., Scp],
+    archive: ForwardingArchive,
+    start_scp: Callable[..., AnsweringScp],
     status: int,
     state: DeliveryState,
     item: str,
 ) -> None:
     study, (uid,) = archive.study(images=1)
-    peer = start(lambda event: status)
+    peer = start_scp(lambda event: status)
     pk = archive.push(study)
     finished = archive.send(peer.port)
     assert finished.settlement.state is state
@@ -275,7 +129,7 @@ def test_each_status_is_recorded(
 
 
 def test_a_destination_that_is_down_is_tried_later_and_then_gets_all(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, uids = archive.study(images=2)
     pk = archive.push(study)
@@ -287,12 +141,12 @@ def test_a_destination_that_is_down_is_tried_later_and_then_gets_all(
         assert line.reason is not None
         assert "Connection refused" in line.reason
         archive.due_now()
-    peer = start()
+    peer = start_scp()
     assert archive.send(peer.port).settlement.state is DeliveryState.DELIVERED
     assert sorted(peer.uids()) == sorted(uids)
 
 
-def test_what_waits_is_not_claimed_before_it_is_due(archive: Archive) -> None:
+def test_what_waits_is_not_claimed_before_it_is_due(archive: ForwardingArchive) -> None:
     archive.push(archive.study(images=1)[0])
     slow = RetryPolicy(
         base=timedelta(hours=1), ceiling=timedelta(hours=1), give_up_after=timedelta(days=1)
@@ -303,7 +157,7 @@ def test_what_waits_is_not_claimed_before_it_is_due(archive: Archive) -> None:
     assert archive.claim() is None
 
 
-def test_what_is_too_old_is_given_up(archive: Archive) -> None:
+def test_what_is_too_old_is_given_up(archive: ForwardingArchive) -> None:
     pk = archive.push(archive.study(images=1)[0])
     rows(archive.engine, "UPDATE delivery SET unsent_since = now() - interval '2 days' RETURNING 1")
     assert archive.send(free_port()).settlement.state is DeliveryState.DEAD
@@ -313,7 +167,7 @@ def test_what_is_too_old_is_given_up(archive: Archive) -> None:
 
 
 def test_one_poisonous_instance_delays_no_other(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, uids = archive.study(images=5)
 
@@ -322,7 +176,7 @@ def test_one_poisonous_instance_delays_no_other(
             event.assoc.abort()
         return 0x0000
 
-    peer = start(answer)
+    peer = start_scp(answer)
     pk = archive.push(study)
     assert archive.send(peer.port).settlement.state is DeliveryState.FAILED
     states = {uid: state for uid, (state, _, _) in archive.items(pk).items()}
@@ -335,7 +189,7 @@ def test_one_poisonous_instance_delays_no_other(
 
 
 def test_a_destination_that_hangs_ends_the_round_after_one_timeout(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, _ = archive.study(images=3)
     over = threading.Event()
@@ -344,7 +198,7 @@ def test_a_destination_that_hangs_ends_the_round_after_one_timeout(
         over.wait(10)
         return 0x0000
 
-    peer = start(answer)
+    peer = start_scp(answer)
     archive.push(study)
     started = time.monotonic()
     finished = archive.send(peer.port)
@@ -356,10 +210,10 @@ def test_a_destination_that_hangs_ends_the_round_after_one_timeout(
 
 
 def test_a_destination_without_room_is_left_alone_after_three_answers(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, _ = archive.study(images=20)
-    peer = start(lambda event: 0xA700)
+    peer = start_scp(lambda event: 0xA700)
     pk = archive.push(study)
     archive.send(peer.port)
     assert len(peer.received) == 3
@@ -367,20 +221,20 @@ def test_a_destination_without_room_is_left_alone_after_three_answers(
 
 
 def test_stored_syntax_first_else_converted(
-    archive: Archive, start: Callable[..., Scp], tmp_path: Path
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp], tmp_path: Path
 ) -> None:
     path = Path(str(get_testdata_file("MR_small_RLE.dcm", download=False)))
     original = pydicom.dcmread(path)
     uid = archive.file(path)
     mr, rle = str(original.SOPClassUID), str(original.file_meta.TransferSyntaxUID)
     for accepted in ([rle, EXPLICIT_VR_LITTLE_ENDIAN], [EXPLICIT_VR_LITTLE_ENDIAN]):
-        peer = start(contexts={mr: accepted})
+        peer = start_scp(contexts={mr: accepted})
         pk = archive.push(uid)
         assert archive.send(peer.port).settlement.state is DeliveryState.DELIVERED
         ((_, syntax, data_set),) = peer.received
         assert syntax == accepted[0]
         assert archive.items(pk)[uid][0] == "accepted"
-    implicit = start(contexts={mr: [IMPLICIT_VR_LITTLE_ENDIAN]})
+    implicit = start_scp(contexts={mr: [IMPLICIT_VR_LITTLE_ENDIAN]})
     archive.push(uid)
     archive.send(implicit.port)
     ((_, syntax, data_set),) = implicit.received
@@ -391,7 +245,7 @@ def test_stored_syntax_first_else_converted(
 
 
 def test_pixels_that_cannot_be_decoded_are_refused_by_name(
-    archive: Archive, start: Callable[..., Scp], tmp_path: Path
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp], tmp_path: Path
 ) -> None:
     path = Path(str(get_testdata_file("MR_small_RLE.dcm", download=False)))
     ds = pydicom.dcmread(path)
@@ -400,7 +254,7 @@ def test_pixels_that_cannot_be_decoded_are_refused_by_name(
     broken = tmp_path / "broken.dcm"
     ds.save_as(broken)
     uid = archive.file(broken)
-    peer = start(contexts={str(ds.SOPClassUID): [EXPLICIT_VR_LITTLE_ENDIAN]})
+    peer = start_scp(contexts={str(ds.SOPClassUID): [EXPLICIT_VR_LITTLE_ENDIAN]})
     pk = archive.push(uid)
     archive.send(peer.port)
     state, status, reason = archive.items(pk)[uid]
@@ -411,7 +265,7 @@ def test_pixels_that_cannot_be_decoded_are_refused_by_name(
 
 
 def test_an_instance_whose_object_has_gone_is_refused_and_the_rest_arrives(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, uids = archive.study(images=3)
     (key,) = [
@@ -420,7 +274,7 @@ def test_an_instance_whose_object_has_gone_is_refused_and_the_rest_arrives(
         if uids[1].encode() in archive.store.read(stat.key)
     ]
     archive.store.delete(key)
-    peer = start()
+    peer = start_scp()
     pk = archive.push(study)
     archive.send(peer.port)
     assert archive.items(pk)[uids[1]] == ("refused", None, "no longer in the object store")
@@ -428,7 +282,7 @@ def test_an_instance_whose_object_has_gone_is_refused_and_the_rest_arrives(
 
 
 def test_stopped_it_gives_the_delivery_back_without_a_wait(
-    archive: Archive, start: Callable[..., Scp]
+    archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
     study, uids = archive.study(images=10)
     claims: list[Sending] = []
@@ -438,7 +292,7 @@ def test_stopped_it_gives_the_delivery_back_without_a_wait(
             claims[0].stop(at_once=False)
         return 0x0000
 
-    peer = start(answer)
+    peer = start_scp(answer)
     pk = archive.push(study)
     sending = archive.sending(peer.port, archive.claim())
     claims.append(sending)
@@ -448,140 +302,3 @@ def test_stopped_it_gives_the_delivery_back_without_a_wait(
     archive.send(peer.port)
     # Nothing twice, nothing missing.
     assert sorted(peer.uids()) == sorted(uids)
-
-
-def test_a_lease_that_ran_out_is_claimed_and_its_holder_writes_nothing_more(
-    archive: Archive, start: Callable[..., Scp]
-) -> None:
-    study, uids = archive.study(images=4)
-    peer = start()
-    pk = archive.push(study)
-    dead = archive.claim(owner="killed")
-    with transaction(archive.engine) as connection:
-        leases.record(connection, dead, uids[0], leases.ItemOutcome(ItemState.ACCEPTED, 0))
-    assert archive.claim() is None
-    rows(archive.engine, "UPDATE delivery SET lease_until = now() - interval '1 s' RETURNING 1")
-    assert archive.send(peer.port).settlement.state is DeliveryState.DELIVERED
-    assert sorted(peer.uids()) == sorted(uids[1:])
-    with pytest.raises(leases.LeaseLost), transaction(archive.engine) as connection:
-        leases.record(connection, dead, uids[1], leases.ItemOutcome(ItemState.REFUSED))
-    with pytest.raises(leases.LeaseLost):
-        archive.sending(peer.port, dead).run()
-    assert archive.line(pk).state is DeliveryState.DELIVERED
-
-
-def test_renewing_keeps_a_lease(archive: Archive) -> None:
-    archive.push(archive.study(images=1)[0])
-    held = archive.claim(owner="me")
-    rows(archive.engine, "UPDATE delivery SET lease_until = now() + interval '1 s' RETURNING 1")
-    with transaction(archive.engine) as connection:
-        assert leases.renew(connection, owner="me", lease=LEASE) == {held.pk: held.fence}
-        assert leases.renew(connection, owner="other", lease=LEASE) == {}
-    ((left,),) = rows(archive.engine, "SELECT lease_until - now() FROM delivery")
-    assert left > timedelta(seconds=25)
-
-
-def test_cancelled_it_is_no_longer_sent(archive: Archive, start: Callable[..., Scp]) -> None:
-    study, _ = archive.study(images=5)
-
-    def answer(event: evt.Event) -> int:
-        if len(peer.received) == 2:
-            with transaction(archive.engine) as connection:
-                assert lists.cancel(connection, lists.Selection(pks=[pk])) == [pk]
-        return 0x0000
-
-    peer = start(answer)
-    pk = archive.push(study)
-    with pytest.raises(leases.LeaseLost):
-        archive.send(peer.port)
-    assert len(peer.received) == 2
-    assert archive.line(pk).state is DeliveryState.CANCELLED
-    assert archive.claim() is None
-
-
-def test_no_more_at_once_than_the_destination_takes(archive: Archive) -> None:
-    for _ in range(3):
-        archive.push(archive.study(images=1)[0])
-    assert archive.claim(concurrency=2) is not None
-    assert archive.claim(concurrency=2) is not None
-    assert archive.claim(concurrency=2) is None
-    assert archive.claim("OTHER") is None
-
-
-def test_many_lanes_claim_each_delivery_once(archive: Archive) -> None:
-    for _ in range(12):
-        archive.push(archive.study(images=1)[0])
-    claimed: list[int] = []
-
-    def lane() -> None:
-        while (held := archive.claim(concurrency=99)) is not None:
-            claimed.append(held.pk)
-
-    threads = [threading.Thread(target=lane) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(claimed) == len(set(claimed)) == 12
-
-
-def test_pushing_twice_is_one_delivery_until_it_is_over(
-    archive: Archive, start: Callable[..., Scp]
-) -> None:
-    study, _ = archive.study(images=1)
-    first = plan_push(archive.engine, study, "PEER", partitions=["main"])
-    again = plan_push(archive.engine, study, "PEER", partitions=["main"])
-    assert (first.created, again.created) == (True, False)
-    assert first.pk == again.pk
-    archive.send(start().port)
-    assert plan_push(archive.engine, study, "PEER", partitions=["main"]).created
-
-
-def test_what_cannot_be_pushed_is_said(archive: Archive) -> None:
-    study, _ = archive.study(images=1)
-    with pytest.raises(NothingToPush, match=r"no study, series or instance has the UID 1\.2\.3"):
-        archive.push("1.2.3")
-    with pytest.raises(NothingToPush, match="no study"):
-        plan_push(archive.engine, study, "PEER", partitions=["other"])
-    rows(archive.engine, "UPDATE study SET verdict = 'held' RETURNING pk")
-    with pytest.raises(NothingToPush, match="held"):
-        archive.push(study)
-
-
-def test_a_study_that_is_held_meanwhile_stays_until_it_is_accepted(archive: Archive) -> None:
-    archive.push(archive.study(images=1)[0])
-    rows(archive.engine, "UPDATE study SET verdict = 'held' RETURNING pk")
-    assert archive.claim() is None
-    rows(archive.engine, "UPDATE study SET verdict = 'accepted' RETURNING pk")
-    assert archive.claim() is not None
-
-
-def test_backlog_and_due_destinations(archive: Archive) -> None:
-    for destination in ("ONE", "TWO", "TWO"):
-        archive.push(archive.study(images=1)[0], destination)
-    archive.claim("ONE")
-    with transaction(archive.engine) as connection:
-        lines = lists.backlog(connection, late_after=timedelta(minutes=15))
-        found = {(line.destination, line.state): line.number for line in lines}
-        due = leases.due_destinations(connection, ["ONE", "TWO", "THREE"])
-    assert found == {("ONE", DeliveryState.SENDING): 1, ("TWO", DeliveryState.WAITING): 2}
-    assert due == {"TWO"}
-    assert not any(line.late for line in lines)
-    with transaction(archive.engine) as connection:
-        lines = lists.backlog(connection, late_after=timedelta())
-    assert {line.destination: line.late for line in lines} == {"ONE": 1, "TWO": 2}
-
-
-def test_a_destination_that_nobody_knows_fails_for_now(archive: Archive) -> None:
-    pk = archive.push(archive.study(images=1)[0], "GONE")
-    with transaction(archive.engine) as connection:
-        assert leases.postpone_unknown(connection, known=["PEER"], policy=POLICY, reason="?") == 1
-    assert archive.line(pk).state is DeliveryState.FAILED
-    rows(
-        archive.engine,
-        "UPDATE delivery SET unsent_since = now() - interval '2 days',"
-        " next_attempt_at = now() RETURNING 1",
-    )
-    with transaction(archive.engine) as connection:
-        leases.postpone_unknown(connection, known=["PEER"], policy=POLICY, reason="?")
-    assert archive.line(pk).state is DeliveryState.DEAD

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
 from gantry_domain.object_place import Bucket
+from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit import s3_server as s3
+from gantry_testkit.forwarding import AnsweringScp
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
+from gantry_testkit.stored import CT_IMAGE
 
 _numbers = itertools.count(1)
 
@@ -118,3 +122,20 @@ def make_bucket(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Call
         return Bucket(name=name, **{**defaults, **fields})
 
     return make
+
+
+@pytest.fixture
+def start_scp() -> Iterator[Callable[..., AnsweringScp]]:
+    """Starts storage SCPs that answer Success to CT images, or as they are told."""
+    peers: list[AnsweringScp] = []
+
+    def start(
+        answer: Callable[[evt.Event], int] = lambda event: 0x0000,
+        contexts: dict[str, list[str]] | None = None,
+    ) -> AnsweringScp:
+        peers.append(AnsweringScp(answer, contexts or {CT_IMAGE: [EXPLICIT_VR_LITTLE_ENDIAN]}))
+        return peers[-1]
+
+    yield start
+    for peer in peers:
+        peer.close()
