@@ -69,10 +69,9 @@ def make_secret() -> None:
     podman("secret", "create", "gantry-stack", "-", text=json.dumps(told))
 
 
-def play(manifests: list[dict[str, Any]], network: str, *, down: bool = False) -> str:
+def play(manifests: list[dict[str, Any]], network: str) -> None:
     """`podman play kube` of these."""
-    more = ["--down"] if down else ["--network", network]
-    return podman("play", "kube", *more, "-", text=yaml.safe_dump_all(manifests), check=not down)
+    podman("play", "kube", "--network", network, "-", text=yaml.safe_dump_all(manifests))
 
 
 def await_state(what: str, pod: str, command: list[str]) -> None:
@@ -112,10 +111,19 @@ def main() -> int:
     services = [*maps, *claims, *by_kind["Deployment"]]
     ask = ["exec", arguments.database_container, "sh", "-c"]
     connect = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U gantry -d gantry -c'
-    podman(*ask, f"{connect} 'CREATE DATABASE {DATABASE}'", check=False)
-    podman("secret", "rm", "gantry-stack", check=False)
-    # A pod that an earlier run kept.
-    podman("pod", "rm", "--force", "pacs-gantry-migrate", check=False)
+
+    def clean() -> None:
+        for role in ("ingress", "worker", "query"):
+            podman("pod", "rm", "--force", f"pacs-gantry-{role}-pod-0", check=False)
+        podman("pod", "rm", "--force", "pacs-gantry-migrate", check=False)
+        for volume in ("objects", "configuration", "migration"):
+            podman("volume", "rm", "--force", f"pacs-gantry-{volume}", check=False)
+        podman("secret", "rm", "gantry-stack", check=False)
+        podman(*ask, f"{connect} 'DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)'", check=False)
+
+    # What an earlier run kept.
+    clean()
+    podman(*ask, f"{connect} 'CREATE DATABASE {DATABASE}'")
     try:
         make_secret()
         play([*maps, migration], arguments.network)
@@ -136,11 +144,7 @@ def main() -> int:
         print("play_kube: a study went through the chart's own pods")
     finally:
         if not arguments.keep:
-            play(services, arguments.network, down=True)
-            play([migration], arguments.network, down=True)
-            podman("volume", "rm", "-f", "pacs-gantry-objects", check=False)
-            podman("secret", "rm", "gantry-stack", check=False)
-            podman(*ask, f"{connect} 'DROP DATABASE {DATABASE} WITH (FORCE)'", check=False)
+            clean()
     return 0
 
 
