@@ -1,9 +1,9 @@
-"""What `helm test` runs in a cluster, run against a Gantry of this machine."""
+"""What `helm test` and the image's health check run, run against a Gantry of this machine."""
 
 import subprocess
 import sys
 
-from blackbox.run import ROOT, Gantry
+from blackbox.run import ROOT, Gantry, environment, free_port_base
 
 SCRIPT = ROOT / "charts" / "gantry" / "files" / "first_study.py"
 
@@ -37,3 +37,19 @@ def test_it_says_what_is_wrong(gantry: Gantry) -> None:
     done = first_study(gantry, called="NOBODY")
     assert done.returncode == 1
     assert "accepts no association of HELMTEST" in done.stdout
+
+
+def healthy(base: int) -> bool:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "infra" / "docker" / "healthy.py")],
+        env=environment({"GANTRY_PORT_BASE": str(base)}),
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode in {0, 1}
+    return done.returncode == 0
+
+
+def test_the_health_check_knows_whether_something_is_ready(gantry: Gantry) -> None:
+    assert healthy(gantry.base)
+    assert not healthy(free_port_base())
