@@ -50,12 +50,14 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         partners:
           - {ae_title: CT01, hosts: [10.1.2.0/24, "fd00::1"], charset: GB18030, partition: north,
              duplicates: take_last}
-          - {ae_title: READING, address: "reading.example:11112", calling_ae: GANTRYOUT}
+          - {ae_title: READING, address: "reading.example:11112", calling_ae: GANTRYOUT,
+             max_associations: 2, transfer_syntaxes: [1.2.840.10008.1.2]}
         unknown_partners: refuse
         worker: {processes: 3, batch: 50}
         ingress: {processes: 4, max_associations: 7, acse_timeout: 500ms, dimse_timeout: 2m,
                   network_timeout: 1h, max_pdu: 16384, max_object_size: 3GiB, store_patience: 5s,
-                  sop_classes: [1.2.3.4.5]}
+                  sop_classes: [1.2.3.4.5], max_associations_per_ae: 3, max_pdu_sent: 8192,
+                  send_timeout: 4s}
         sweep: {after: 10s, every: 2s, limit: 5}
         """,
         GANTRY_PORT_BASE="300",
@@ -77,6 +79,11 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.unknown_partners.store == "refuse"
     assert settings.ingress.acse_timeout == timedelta(milliseconds=500)
     assert settings.ingress.max_object_size == 3 * 2**30
+    assert settings.ingress.max_associations_per_ae == 3
+    assert settings.ingress.max_pdu_sent == 8192
+    assert settings.ingress.send_timeout == timedelta(seconds=4)
+    assert settings.partners[1].max_associations == 2
+    assert settings.partners[1].transfer_syntaxes == ("1.2.840.10008.1.2",)
     assert settings.ingress.sop_classes == ("1.2.3.4.5",)
     assert settings.sweep.every == timedelta(seconds=2)
     assert settings.ports.ingress_metrics == 9401
@@ -175,6 +182,9 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("partners: [{ae_title: A, partition: North}]", "small letters"),
         ("partners: [{ae_title: A, address: host}]", "is not host:port"),
         ("partners: [{ae_title: A, address: 'host:99999'}]", "is not host:port"),
+        ("partners: [{ae_title: A, transfer_syntaxes: []}]", "accepts nothing"),
+        ("partners: [{ae_title: A, transfer_syntaxes: [1.2.3.4]}]", "1.2.3.4 is no transfer"),
+        ("ingress: {sop_classes: ['1.02.3']}", "ingress.sop_classes[0]: '1.02.3' is no UID"),
         ("partners: [{ae_title: A, duplicates: maybe}]", "must be 'keep_first' or 'take_last'"),
         ("timezone: Mars/Olympus", "is no time zone"),
         ("database: mysql://x/y", "database: write a URL such as postgresql://"),

@@ -41,22 +41,33 @@ class SupportedContexts:
         """Verification is always supported. `others` are contexts of other services."""
         self.storage_classes = frozenset(storage_classes)
         self._transfer_syntaxes = list(transfer_syntaxes)
-        self._made: dict[str, PresentationContext] = {
+        self._others: dict[str, PresentationContext] = {
             str(context.abstract_syntax): context for context in others
         }
-        self._made[VERIFICATION] = build_context(VERIFICATION, list(MESSAGE_SYNTAXES))
+        self._others[VERIFICATION] = build_context(VERIFICATION, list(MESSAGE_SYNTAXES))
+        self._made: dict[tuple[str, tuple[str, ...]], PresentationContext] = {}
 
-    def supporting(self, abstract_syntaxes: Iterable[str]) -> list[PresentationContext]:
-        """The supported contexts among these abstract syntaxes, each once."""
+    def supporting(
+        self, abstract_syntaxes: Iterable[str], transfer_syntaxes: Iterable[str] | None = None
+    ) -> list[PresentationContext]:
+        """The supported contexts among these abstract syntaxes, each once.
+
+        `transfer_syntaxes`: those of storage classes, in place of ours.
+        """
+        order = tuple(self._transfer_syntaxes if transfer_syntaxes is None else transfer_syntaxes)
         return [
             context
             for abstract_syntax in dict.fromkeys(abstract_syntaxes)
-            if (context := self._context(abstract_syntax)) is not None
+            if (context := self._context(abstract_syntax, order)) is not None
         ]
 
-    def _context(self, abstract_syntax: str) -> PresentationContext | None:
-        made = self._made.get(abstract_syntax)
-        if made is None and abstract_syntax in self.storage_classes:
-            made = build_context(abstract_syntax, self._transfer_syntaxes)
-            self._made[abstract_syntax] = made
+    def _context(self, abstract_syntax: str, order: tuple[str, ...]) -> PresentationContext | None:
+        if abstract_syntax in self._others:
+            return self._others[abstract_syntax]
+        if abstract_syntax not in self.storage_classes:
+            return None
+        made = self._made.get((abstract_syntax, order))
+        if made is None:
+            made = build_context(abstract_syntax, list(order))
+            self._made[abstract_syntax, order] = made
         return made

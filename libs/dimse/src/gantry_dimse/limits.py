@@ -1,6 +1,7 @@
 """The limits of a server, and the moment from which it wants to be alone."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 DEFAULT_MAX_PDU = 131072
@@ -10,18 +11,34 @@ DEFAULT_MAX_PDU = 131072
 class ServerLimits:
     """The limits of a server; times in seconds, sizes in bytes.
 
-    `max_pdu` is what we announce: 0 is unlimited. `acse_timeout`: from the connection to the
-    complete request. `dimse_timeout`: between two pieces of one message. `network_timeout`:
-    between two messages. `longest_reception`: from the command of a message to the end of its data
-    set. `max_connections`: of this process, with those that are no association (yet).
+    `max_pdu` is what we announce: 0 is unlimited. `max_pdu_sent`: we send no longer ones, whatever
+    the peer announces. `acse_timeout`: from the connection to the complete request.
+    `dimse_timeout`: between two pieces of one message. `network_timeout`: between two messages.
+    `longest_reception`: from the command of a message to the end of its data set. `send_timeout`:
+    how long a peer may take nothing of what we send. `max_connections`: of this process, with those
+    that are no association (yet).
     """
 
     max_pdu: int = DEFAULT_MAX_PDU
+    max_pdu_sent: int = DEFAULT_MAX_PDU
     acse_timeout: float = 30.0
     dimse_timeout: float = 300.0
     network_timeout: float = 300.0
     longest_reception: float = float("inf")
+    send_timeout: float = 30.0
     max_connections: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is granted to one caller.
+
+    `max_associations`: at a time, over all processes; None: no limit of its own.
+    `transfer_syntaxes`: those that are accepted in storage contexts, in this order; None: ours.
+    """
+
+    max_associations: int | None = None
+    transfer_syntaxes: Sequence[str] | None = None
 
 
 class Departure:

@@ -52,8 +52,12 @@ def negotiate(
     supported: SupportedContexts,
     sock: socket.socket,
     handlers: Iterable[tuple[Any, ...]] = (),
+    transfer_syntaxes: Iterable[str] | None = None,
 ) -> Negotiated:
-    """Decide on a request. Sends nothing. Raises `UnparseableRequest`."""
+    """Decide on a request. Sends nothing. Raises `UnparseableRequest`.
+
+    `transfer_syntaxes`: those of storage classes for this caller, in place of ours.
+    """
     assoc = Association(ae, "acceptor")
     assoc.set_socket(AssociationSocket(assoc, client_socket=sock))
     acceptor, requestor = assoc.acceptor, assoc.requestor
@@ -78,7 +82,7 @@ def negotiate(
     # pynetdicom's decoder meets whatever a stranger sends and raises what it happens to raise.
     except Exception as error:
         raise UnparseableRequest(type(error).__name__) from error
-    acceptor.supported_contexts = supported.supporting(proposed)
+    acceptor.supported_contexts = supported.supporting(proposed, transfer_syntaxes)
     assoc.acse.negotiate_association()
     answer = assoc.dul.to_provider_queue.get_nowait()
     accepted = answer.result == 0

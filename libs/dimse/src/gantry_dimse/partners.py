@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from gantry_dimse.limits import Terms
 from gantry_dimse.observer import Peer
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
@@ -19,24 +20,34 @@ MAIN_PARTITION = "main"
 class Caller:
     """A configured partner: its title, the networks it may call from (None: any), its partition.
 
-    `charset`: the character set of its texts, as a value of (0008,0005).
+    `charset`: the character set of its texts, as a value of (0008,0005). `max_associations` and
+    `transfer_syntaxes`: see `Terms`.
     """
 
     ae_title: str
     hosts: tuple[IPv4Network | IPv6Network, ...] | None
     partition: str
     charset: str | None = None
+    max_associations: int | None = None
+    transfer_syntaxes: tuple[str, ...] | None = None
 
 
 class Partners:
     """The configured partners, found by their title; case does not count, for devices differ."""
 
     def __init__(
-        self, *, own_titles: Sequence[str], callers: Sequence[Caller], accept_unknown: bool
+        self,
+        *,
+        own_titles: Sequence[str],
+        callers: Sequence[Caller],
+        accept_unknown: bool,
+        max_associations: int | None = None,
     ) -> None:
+        """`max_associations`: of each caller that has no limit of its own; None: no limit."""
         self._own_titles = {title.casefold() for title in own_titles}
         self._callers = {caller.ae_title.casefold(): caller for caller in callers}
         self._accept_unknown = accept_unknown
+        self._max_associations = max_associations
 
     def admit(self, peer: Peer) -> Rejection | None:
         """None, or how an association is rejected (PS3.8 Table 9-21)."""
@@ -49,6 +60,15 @@ class Partners:
         if caller.hosts is not None and not _within(peer.host, caller.hosts):
             return CALLING_AE_NOT_RECOGNIZED
         return None
+
+    def terms(self, peer: Peer) -> Terms:
+        """What this caller gets."""
+        caller = self._caller(peer)
+        most = None if caller is None else caller.max_associations
+        return Terms(
+            max_associations=self._max_associations if most is None else most,
+            transfer_syntaxes=None if caller is None else caller.transfer_syntaxes,
+        )
 
     def label(self, calling_ae: str) -> str:
         """The partner's title for a metric, `other` for a stranger's."""

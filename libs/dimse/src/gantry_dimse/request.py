@@ -13,6 +13,7 @@ from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.observer import Fault
 from gantry_dimse.pdu import A_ASSOCIATE_RQ, HEADER
 
+_VERSION = slice(6, 8)
 _CALLED = slice(10, 26)
 _CALLING = slice(26, 42)
 _ITEMS = 74
@@ -49,6 +50,7 @@ class AssociateRequest:
     calling_ae: str
     application_context: str
     encoded: bytes
+    protocol_version: int = 1
 
 
 class UnparseableRequest(Exception):
@@ -120,6 +122,7 @@ def parse_request(encoded: bytes) -> AssociateRequest:
         calling_ae=calling.decode(),
         application_context=application_context,
         encoded=head + items,
+        protocol_version=int.from_bytes(encoded[_VERSION]),
     )
 
 

@@ -18,7 +18,7 @@ from pynetdicom.association import Association
 from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.conversation import Farewell, converse
-from gantry_dimse.limits import Departure, ServerLimits
+from gantry_dimse.limits import Departure, ServerLimits, Terms
 from gantry_dimse.messages import MessageService
 from gantry_dimse.negotiation import (
     APPLICATION_CONTEXT,
@@ -36,25 +36,29 @@ from gantry_dimse.request import (
     parse_request,
     read_request,
 )
-from gantry_dimse.slots import AssociationSlots
+from gantry_dimse.slots import AssociationSlots, Slot
 from gantry_dimse.storage import StorageHandler
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gantry_domain.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     LOCAL_LIMIT_EXCEEDED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     UNPARSEABLE_REQUEST,
     Rejection,
 )
 
 _TICK = 1.0
-_SEND_TIMEOUT = 30.0
 _HESITATION = 0.001
 _LONGEST_HESITATION = 0.02
 
 
 def _admit_all(_peer: Peer) -> Rejection | None:
     return None
+
+
+def _alike(_peer: Peer) -> Terms:
+    return Terms()
 
 
 def _serve_all_here(_negotiated: Negotiated) -> bool:
@@ -76,6 +80,7 @@ class DimseServer:
         operations: Mapping[OperationKey, Operation] = MappingProxyType({}),
         slots: AssociationSlots | None = None,
         admit: Callable[[Peer], Rejection | None] = _admit_all,
+        terms: Callable[[Peer], Terms] = _alike,
         shares_listener: bool = False,
         handlers: Iterable[tuple[Any, ...]] = (),
         taken_by_pynetdicom: Callable[[Negotiated], bool] = _serve_all_here,
@@ -84,7 +89,8 @@ class DimseServer:
 
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
-        addresses before anything else is looked at. `slots` limits the associations.
+        addresses before anything else is looked at; `terms` are what the caller then gets. `slots`
+        limits the associations.
         `taken_by_pynetdicom` names those whose messages pynetdicom's service classes serve, with
         the event `handlers` given here.
         """
@@ -96,6 +102,7 @@ class DimseServer:
         self._observer = observer
         self._slots = slots
         self._admit = admit
+        self._terms = terms
         self._shares_listener = shares_listener
         self._handlers = tuple(handlers)
         self._taken_by_pynetdicom = taken_by_pynetdicom
@@ -179,7 +186,7 @@ class DimseServer:
     def _begin(self, sock: socket.socket) -> None:
         try:
             host = sock.getpeername()[0]
-            connection = Connection(sock, tick=_TICK, send_timeout=_SEND_TIMEOUT)
+            connection = Connection(sock, tick=_TICK, send_timeout=self._limits.send_timeout)
         except OSError:
             sock.close()
             return
@@ -225,11 +232,14 @@ class DimseServer:
         rejection = self._refusal(request, peer)
         if rejection is not None:
             return self._reject(peer, rejection)
-        slot = self._slots.take() if self._slots else 0
+        terms = self._terms(peer)
+        slot: Slot | None = ()
+        if self._slots:
+            slot = self._slots.take(peer.calling_ae, most=terms.max_associations)
         if slot is None:
             return self._reject(peer, LOCAL_LIMIT_EXCEEDED)
         try:
-            return self._establish(connection, request, peer)
+            return self._establish(connection, request, peer, terms)
         finally:
             if self._slots:
                 self._slots.release(slot)
@@ -237,6 +247,8 @@ class DimseServer:
     def _refusal(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
         if self._departure.begun:
             return TEMPORARY_CONGESTION
+        if not request.protocol_version & 1:  # PS3.8 Table 9-11: the other bits are not tested
+            return PROTOCOL_VERSION_NOT_SUPPORTED
         if request.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         return self._admit(peer)
@@ -245,7 +257,9 @@ class DimseServer:
         self._observer.rejected(peer, rejection)
         return encode_reject(rejection.result, rejection.source, rejection.reason)
 
-    def _establish(self, connection: Connection, request: AssociateRequest, peer: Peer) -> bytes:
+    def _establish(
+        self, connection: Connection, request: AssociateRequest, peer: Peer, terms: Terms
+    ) -> bytes:
         try:
             negotiated = negotiate(
                 request,
@@ -253,6 +267,7 @@ class DimseServer:
                 supported=self._supported,
                 sock=connection.socket,
                 handlers=self._handlers,
+                transfer_syntaxes=terms.transfer_syntaxes,
             )
         except UnparseableRequest:
             return self._reject(peer, UNPARSEABLE_REQUEST)
@@ -286,10 +301,15 @@ class DimseServer:
             storage_classes=self._supported.storage_classes,
             storage=self._storage,
             operations=self._operations,
-            peer_max_pdu=negotiated.peer_max_pdu,
+            peer_max_pdu=_shorter(negotiated.peer_max_pdu, self._limits.max_pdu_sent),
             send=connection.send,
         )
         return converse(connection, messages, limits=self._limits, departure=self._departure)
+
+
+def _shorter(peer_max_pdu: int, ours: int) -> int:
+    """What we send at most; 0 is unlimited."""
+    return min(filter(None, (peer_max_pdu, ours)), default=0)
 
 
 def _hand_over(connection: Connection, assoc: Association) -> Farewell:

@@ -4,8 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.section import Section
-from gantry_runtime.values import AETitle, CharacterSet, HostAndPort, Network, PartitionName
+from gantry_runtime.values import (
+    AETitle,
+    CharacterSet,
+    HostAndPort,
+    Network,
+    PartitionName,
+    UniqueIdentifier,
+)
 
 
 class Partner(Section):
@@ -17,12 +25,26 @@ class Partner(Section):
     charset: CharacterSet | None = None
     """For data sets that name no character set or a wrong one."""
     partition: PartitionName = "main"
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """At a time, on each DIMSE port; None: what the port says of every AE title."""
+    transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None
+    """Those alone are accepted for its images, in this order; None: all, in ours."""
     duplicates: Literal["keep_first", "take_last"] = "keep_first"
     """Which of two instances counts that have the same UID and differ in demographics alone."""
     address: HostAndPort | None = None
     """Where it listens, as host:port."""
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
+
+    @field_validator("transfer_syntaxes")
+    @classmethod
+    def _known_syntaxes(cls, uids: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if uids == ():
+            raise ValueError("an empty list accepts nothing; leave the key out to accept all")
+        for uid in uids or ():
+            if uid not in TRANSFER_SYNTAXES:
+                raise ValueError(f"{uid} is no transfer syntax that can be stored")
+        return uids
 
     @field_validator("hosts")
     @classmethod

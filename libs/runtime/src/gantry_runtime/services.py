@@ -32,20 +32,26 @@ def _at_most_five_minutes(value: timedelta) -> timedelta:
     return value
 
 
-class _DimseDoor(Section):
+class DimseDoor(Section):
     """The limits of a DIMSE port."""
 
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Over all processes together."""
+    max_associations_per_ae: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Of one calling AE title, where its partner says nothing else; None: no limit of its own."""
     acse_timeout: Duration = parse_duration("30s")
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("5m")
+    send_timeout: Duration = parse_duration("30s")
+    """How long a peer may take nothing of what is sent to it."""
     max_pdu: LargestPDU = 128 * 2**10
     """The largest PDU that peers are told they may send; 0: unlimited."""
+    max_pdu_sent: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 128 * 2**10
+    """Bytes: no longer PDU is sent, whatever the peer announces."""
 
 
-class Ingress(_DimseDoor):
+class Ingress(DimseDoor):
     """The DIMSE front door."""
 
     max_object_size: Size = 16 * 2**30
@@ -57,7 +63,7 @@ class Ingress(_DimseDoor):
     """Private storage classes that are taken too, besides those that are known."""
 
 
-class Query(_DimseDoor):
+class Query(DimseDoor):
     """The DIMSE port of query and retrieve."""
 
     max_matches: Annotated[int, Field(ge=1)] | None = None

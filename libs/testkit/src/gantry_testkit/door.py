@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from typing import Any
 
 import pydicom
@@ -23,14 +24,7 @@ from gantry_domain.statuses import Rejection
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
 
-_LIMITS = (
-    "max_pdu",
-    "acse_timeout",
-    "dimse_timeout",
-    "network_timeout",
-    "longest_reception",
-    "max_connections",
-)
+_LIMITS = frozenset(field.name for field in fields(ServerLimits))
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10) -> None:

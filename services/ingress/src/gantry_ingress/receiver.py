@@ -7,14 +7,14 @@ that is closed.
 """
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
+from gantry_archive.dimse_door import partners_of, server_limits
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
-from gantry_dimse.limits import ServerLimits
-from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import TransientError
@@ -82,13 +82,8 @@ def _make_server(
     slots: AssociationSlots,
 ) -> DimseServer:
     limits = settings.ingress
-    partners = Partners(
-        own_titles=settings.ae_titles,
-        callers=[
-            Caller(partner.ae_title, partner.hosts, partner.partition)
-            for partner in settings.partners
-        ],
-        accept_unknown=settings.unknown_partners.store == "accept",
+    partners = partners_of(
+        settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
     stager = Stager(
         store=store,
@@ -100,20 +95,16 @@ def _make_server(
     return DimseServer(
         listener=process.sockets[LISTENER],
         ae_title=settings.ae_titles[0],
-        limits=ServerLimits(
-            max_pdu=limits.max_pdu,
-            acse_timeout=limits.acse_timeout.total_seconds(),
-            dimse_timeout=limits.dimse_timeout.total_seconds(),
-            network_timeout=limits.network_timeout.total_seconds(),
+        limits=replace(
+            server_limits(limits),
             longest_reception=(LONGEST_RECEPTION - _COMMIT_TIME).total_seconds(),
-            # Those that are no association yet need room beside those that are.
-            max_connections=limits.max_associations + 64,
         ),
         supported=SupportedContexts(storage_classes=(*STORAGE_CLASSES, *limits.sop_classes)),
         storage=StoreService(stager, partners=partners),
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,
+        terms=partners.terms,
         shares_listener=limits.processes > 1,
     )
 

@@ -15,10 +15,9 @@ from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
+from gantry_archive.dimse_door import partners_of, server_limits
 from gantry_dimse.command import C_FIND_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
-from gantry_dimse.limits import ServerLimits
-from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import GantryError
@@ -82,14 +81,7 @@ def make_server(
 ) -> DimseServer:
     """The server of one process. `pages` are the threads that ask the index."""
     limits = settings.query
-    partners = Partners(
-        own_titles=settings.ae_titles,
-        callers=[
-            Caller(partner.ae_title, partner.hosts, partner.partition, partner.charset)
-            for partner in settings.partners
-        ],
-        accept_unknown=settings.strangers_may_query,
-    )
+    partners = partners_of(settings, limits, accept_unknown=settings.strangers_may_query)
     study_root = FindService(
         engine=engine,
         pages=pages,
@@ -101,14 +93,7 @@ def make_server(
     return DimseServer(
         listener=listener,
         ae_title=settings.ae_titles[0],
-        limits=ServerLimits(
-            max_pdu=limits.max_pdu,
-            acse_timeout=limits.acse_timeout.total_seconds(),
-            dimse_timeout=limits.dimse_timeout.total_seconds(),
-            network_timeout=limits.network_timeout.total_seconds(),
-            # Those that are no association yet need room beside those that are.
-            max_connections=limits.max_associations + 64,
-        ),
+        limits=server_limits(limits),
         supported=SupportedContexts(
             storage_classes=(),
             others=[build_context(STUDY_ROOT.find_class, list(MESSAGE_SYNTAXES))],
@@ -117,6 +102,7 @@ def make_server(
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,
+        terms=partners.terms,
         shares_listener=limits.processes > 1,
     )
 

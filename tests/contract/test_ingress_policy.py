@@ -1,0 +1,173 @@
+"""What is granted to a caller, over real sockets: how many associations, in which syntaxes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import build_context
+from pynetdicom.sop_class import CTImageStorage, Verification
+
+from gantry_dimse.limits import Terms
+from gantry_dimse.observer import Peer
+from gantry_dimse.partners import Caller, Partners
+from gantry_dimse.pdu import HEADER
+from gantry_dimse.slots import AssociationSlots
+from gantry_testkit.door import (
+    RELEASE,
+    Door,
+    associated,
+    association_request,
+    established,
+    eventually,
+    exchange,
+    p_data,
+    pdv,
+    receive,
+    store_request,
+)
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+IMPLICIT = "1.2.840.10008.1.2"
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+
+
+@pytest.fixture
+def open_door() -> Iterator[Callable[..., Door]]:
+    doors: list[Door] = []
+
+    def make(**options: object) -> Door:
+        doors.append(Door(**options))
+        return doors[-1]
+
+    yield make
+    for door in doors:
+        door.server.close()
+        assert not door.notes.failures
+        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+
+
+def rejected(result: int, source: int, reason: int) -> bytes:
+    return bytes((3, 0, 0, 0, 0, 4, 0, result, source, reason))
+
+
+class TestProtocolVersion:
+    def test_another_version_is_rejected(self, open_door: Callable[..., Door]) -> None:
+        door = open_door()
+        request = bytearray(association_request())
+        request[6:8] = b"\0\2"
+        assert exchange(door, bytes(request)) == rejected(1, 2, 2)
+        assert door.echo() == 0
+
+    def test_only_the_first_bit_counts(self, open_door: Callable[..., Door]) -> None:
+        door = open_door()
+        request = bytearray(association_request())
+        request[6:8] = b"\x80\3"
+        assert exchange(door, bytes(request))[0] == 2
+
+
+class TestLimitOfOneCaller:
+    @pytest.fixture
+    def slots(self, tmp_path: Path) -> Iterator[AssociationSlots]:
+        slots = AssociationSlots(tmp_path / "slots", count=10)
+        yield slots
+        slots.close()
+
+    def test_a_greedy_caller_leaves_room_for_others(
+        self, open_door: Callable[..., Door], slots: AssociationSlots
+    ) -> None:
+        partners = Partners(
+            own_titles=["GANTRY"],
+            callers=[Caller("RAW", None, "main", max_associations=2)],
+            accept_unknown=True,
+            max_associations=1,
+        )
+        door = open_door(slots=slots, terms=partners.terms)
+        held = [established(door) for _ in range(2)]
+        assert exchange(door, association_request()) == rejected(2, 3, 2)
+        assert slots.held == 2
+        # A stranger has the limit of all, and case makes no second caller of one.
+        with associated(door, calling_ae="CT01") as first:
+            assert first.is_established
+            with associated(door, calling_ae="ct01") as second:
+                assert second.is_rejected
+        held[0].close()
+        eventually(lambda: slots.held == 1)
+        held[0] = established(door)
+        for sock in held:
+            sock.close()
+        eventually(lambda: slots.held == 0)
+
+    def test_the_limit_of_all_holds_for_those_with_their_own(
+        self, open_door: Callable[..., Door], tmp_path: Path
+    ) -> None:
+        slots = AssociationSlots(tmp_path / "few", count=1)
+        door = open_door(slots=slots, terms=lambda _peer: Terms(max_associations=5))
+        with established(door):
+            assert exchange(door, association_request()) == rejected(2, 3, 2)
+        eventually(lambda: slots.held == 0)
+        slots.close()
+
+    def test_processes_count_one_caller_together(self, tmp_path: Path) -> None:
+        mine = AssociationSlots(tmp_path / "slots", count=10)
+        taken = mine.take("CT01", most=1)
+        assert taken is not None
+        assert mine.take("ct01", most=1) is None
+        assert mine.take("CT02", most=1) is not None
+        mine.release(taken)
+        assert mine.take("CT01", most=1) is not None
+        assert mine.held == 2
+        mine.close()
+
+
+class TestSyntaxesOfOneCaller:
+    def test_a_partners_order_replaces_ours(self, open_door: Callable[..., Door]) -> None:
+        partners = Partners(
+            own_titles=["GANTRY"],
+            callers=[
+                Caller("CT01", None, "main", transfer_syntaxes=(JPEG_BASELINE, IMPLICIT)),
+            ],
+            accept_unknown=True,
+        )
+        door = open_door(terms=partners.terms)
+        contexts = [
+            build_context(CTImageStorage, [EXPLICIT, IMPLICIT, JPEG_BASELINE]),
+            build_context(CTImageStorage, [EXPLICIT, IMPLICIT]),
+            build_context(CTImageStorage, [EXPLICIT, JPEG_LOSSLESS]),
+            build_context(Verification, [EXPLICIT]),
+        ]
+        chosen = {}
+        for title in ("CT01", "OTHER"):
+            with associated(door, contexts=contexts, calling_ae=title) as assoc:
+                chosen[title] = [str(cx.transfer_syntax[0]) for cx in assoc.accepted_contexts]
+                assert assoc.send_c_echo().Status == 0
+        assert chosen["CT01"] == [JPEG_BASELINE, IMPLICIT, EXPLICIT]
+        assert chosen["OTHER"] == [EXPLICIT] * 4
+
+
+def test_no_longer_pdu_is_sent_than_configured(open_door: Callable[..., Door]) -> None:
+    door = open_door(max_pdu_sent=64)
+    with established(door) as sock:
+        sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(2, b"x")) + RELEASE)
+        answer = receive(sock)
+    lengths = []
+    while answer[0] == 4:
+        length = HEADER.unpack(answer[:6])[1]
+        lengths.append(length)
+        answer = answer[6 + length :]
+    assert len(lengths) > 1
+    assert max(lengths) <= 64
+
+
+def test_hosts_and_titles_decide_before_the_limits(open_door: Callable[..., Door]) -> None:
+    asked: list[Peer] = []
+
+    def terms(peer: Peer) -> Terms:
+        asked.append(peer)
+        return Terms()
+
+    partners = Partners(own_titles=["GANTRY"], callers=[], accept_unknown=False)
+    door = open_door(admit=partners.admit, terms=terms)
+    assert exchange(door, association_request()) == rejected(1, 1, 3)
+    assert asked == []
