@@ -28,6 +28,7 @@ from gantry_domain.errors import GantryError
 from gantry_domain.receipts import decode_receipts
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit.certificates import Authority, Signed
 from gantry_testkit.door import data_set_bytes
 from gantry_testkit.redis_server import RedisServer
 
@@ -271,6 +272,58 @@ def test_the_largest_pdu_is_as_configured(
         )
         assert response.status == 0
     assert set(ingress.stored()) == {SOP_INSTANCE.decode()}
+
+
+def test_tls_on_a_port_of_its_own(make_ingress: Callable[..., Ingress], tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    own, device = authority.sign("gantry"), authority.sign("ct01")
+    other = authority.sign("ct02")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ingress = make_ingress(
+        f"listen: {{tls_port: {port}, tls_certificate: {own.certificate}, tls_key: {own.key},"
+        f" tls_ca: {authority.certificate}}}\n"
+    )
+    text = (tmp_path / "gantry.yaml").read_text()
+    (tmp_path / "gantry.yaml").write_text(
+        text.replace("{ae_title: CT01}", "{ae_title: CT01, certificate: [ct01]}")
+    )
+    ingress.start()
+
+    def store(shown: Signed) -> subprocess.CompletedProcess[bytes]:
+        command = ["storescu", "+tls", str(shown.key), str(shown.certificate)]
+        command += ["+cf", str(authority.certificate), "-aet", "CT01", "-aec", "GANTRY"]
+        return subprocess.run(
+            [*command, "127.0.0.1", str(port), str(get_testdata_file("CT_small.dcm"))],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert store(device).returncode == 0
+    assert len(ingress.stored()) == 1
+    assert b"Calling AE Title Not Recognized" in store(other).stderr
+    # Without TLS nobody can show that it is CT01.
+    assert "calling AE title" in str(echo(ingress.port))
+    assert ingress.stop() == 0
+
+
+def test_tls_files_that_are_no_use_are_one_line(
+    make_ingress: Callable[..., Ingress], tmp_path: Path
+) -> None:
+    ingress = make_ingress(
+        "listen: {tls_port: 2762, tls_certificate: gantry.yaml, tls_key: gantry.yaml}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "gantry_ingress"],
+        env=ingress.environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert f"{tmp_path / 'gantry.yaml'}: cannot be used for TLS" in line
 
 
 def test_the_limit_holds_over_all_processes(make_ingress: Callable[..., Ingress]) -> None:

@@ -46,9 +46,11 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         database: postgresql://gantry@db.example:5433/pacs?sslmode=require
         broker: redis://redis.example:6379/2
         objects: store
-        listen: {address: 127.0.0.2}
+        listen: {address: 127.0.0.2, tls_port: 2762, tls_certificate: own.pem, tls_key: /k/own.key,
+                 tls_ca: ca.pem, proxies: [10.9.0.0/16]}
         partners:
-          - {ae_title: CT01, hosts: [10.1.2.0/24, "fd00::1"], charset: GB18030, partition: north,
+          - {ae_title: CT01, certificate: [ct01.example], hosts: [10.1.2.0/24, "fd00::1"],
+             charset: GB18030, partition: north,
              duplicates: take_last}
           - {ae_title: READING, address: "reading.example:11112", calling_ae: GANTRYOUT,
              max_associations: 2, transfer_syntaxes: [1.2.840.10008.1.2]}
@@ -61,6 +63,7 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         sweep: {after: 10s, every: 2s, limit: 5}
         """,
         GANTRY_PORT_BASE="300",
+        GANTRY_TLS_KEY_PASSWORD="hush",
         GANTRY_DATABASE_PASSWORD="p@ss/word",
         GANTRY_BROKER_PASSWORD="s:cret",
     )
@@ -73,6 +76,11 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.broker_url == "redis://:s%3Acret@redis.example:6379/2"
     assert settings.objects_place == tmp_path / "store"
     assert settings.partners[0].hosts == (ip_network("10.1.2.0/24"), ip_network("fd00::1"))
+    assert settings.tls == (tmp_path / "own.pem", Path("/k/own.key"), tmp_path / "ca.pem")
+    assert settings.tls_key_password is not None
+    assert settings.tls_key_password.get_secret_value() == "hush"
+    assert settings.listen.proxies == (ip_network("10.9.0.0/16"),)
+    assert settings.partners[0].certificate == ("ct01.example",)
     assert settings.partners[0].duplicates == "take_last"
     assert settings.partners[1].partition == "main"
     assert settings.partners[1].hosts is None
@@ -204,6 +212,9 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("objects: {url: s3://bucket, encryption: rot13}", "objects.encryption: must be"),
         ("objects: {url: s3://bucket, kms_key: x}", "kms_key belongs to the encryption aws:kms"),
         ("listen: {address: localhost}", "listen.address: 'localhost' is no IP address"),
+        ("listen: {tls_port: 2762}", "listen: tls_port needs tls_certificate and tls_key"),
+        ("listen: {tls_key: x}", "of no use without tls_port"),
+        ("partners: [{ae_title: A, certificate: [x]}]", "listen.tls_ca does not say who signs"),
         ("listen: {address: 0.0.0.0}", "write `auth: none`"),
         ("sweep: {after: 5}", "sweep.after: write a duration with its unit"),
         ("sweep: {after: 0s}", "sweep.after: a duration is more than zero"),

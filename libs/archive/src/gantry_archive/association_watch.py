@@ -9,6 +9,7 @@ from gantry_dimse.partners import Partners
 from gantry_domain.statuses import Rejection
 from gantry_runtime.logs import get_logger
 from gantry_runtime.metrics import counter, gauge
+from gantry_runtime.rarely import Rarely
 
 log = get_logger(__name__)
 
@@ -48,7 +49,7 @@ def association_metrics(service: str) -> AssociationMetrics:
         active=gauge(f"{prefix}_associations_active", "Associations that are open now"),
         faulted=counter(
             f"{prefix}_connections_faulted_total",
-            "Connections that never became a request: silent, not_dicom, lost, too_many",
+            "Connections that never became a request: silent, not_dicom, lost, too_many, tls",
             ["fault"],
         ),
         failures=counter(
@@ -63,24 +64,37 @@ class AssociationWatch:
     def __init__(self, partners: Partners, metrics: AssociationMetrics) -> None:
         self._partners = partners
         self._metrics = metrics
+        self._rarely = Rarely()
 
-    def faulted(self, host: str, fault: Fault) -> None:
+    def faulted(self, host: str, fault: Fault, detail: str = "") -> None:
         """See `Observer.faulted`."""
         self._metrics.faulted.labels(fault.value).inc()
-        if fault not in _NOT_LOGGED:
-            log.warning("connection_refused", host=host, reason=fault.value)
+        if fault in _NOT_LOGGED:
+            return
+        left_out = self._rarely.due(host, fault.value, detail)
+        if left_out is not None:
+            log.warning(
+                "connection_refused",
+                host=host,
+                reason=fault.value,
+                detail=detail,
+                left_out=left_out,
+            )
 
     def rejected(self, peer: Peer, rejection: Rejection) -> None:
         """See `Observer.rejected`."""
         partner = self._partners.label(peer.calling_ae)
         self._metrics.rejected.labels(partner, rejection.label).inc()
-        log.warning(
-            "association_rejected",
-            calling_ae=peer.calling_ae,
-            called_ae=peer.called_ae,
-            host=peer.host,
-            reason=rejection.label,
-        )
+        left_out = self._rarely.due(peer.host, peer.calling_ae, rejection.label)
+        if left_out is not None:
+            log.warning(
+                "association_rejected",
+                calling_ae=peer.calling_ae,
+                called_ae=peer.called_ae,
+                host=peer.host,
+                reason=rejection.label,
+                left_out=left_out,
+            )
 
     def established(self, peer: Peer) -> None:
         """See `Observer.established`."""

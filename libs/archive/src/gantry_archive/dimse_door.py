@@ -2,6 +2,7 @@
 
 from gantry_dimse.limits import ServerLimits
 from gantry_dimse.partners import Caller, Partners
+from gantry_dimse.tls import TLSFiles
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings
 
@@ -20,6 +21,19 @@ def server_limits(door: DimseDoor) -> ServerLimits:
     )
 
 
+def tls_files(settings: Settings) -> TLSFiles | None:
+    """The files of the TLS port; None: there is none."""
+    if settings.tls is None:
+        return None
+    password = settings.tls_key_password
+    return TLSFiles(
+        certificate=settings.tls.certificate,
+        key=settings.tls.key,
+        ca=settings.tls.ca,
+        key_password=password.get_secret_value() if password else None,
+    )
+
+
 def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) -> Partners:
     """The configured partners as a port treats them."""
     return Partners(
@@ -30,6 +44,7 @@ def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) ->
                 hosts=partner.hosts,
                 partition=partner.partition,
                 charset=partner.charset,
+                certificate=partner.certificate,
                 max_associations=partner.max_associations,
                 transfer_syntaxes=partner.transfer_syntaxes,
             )

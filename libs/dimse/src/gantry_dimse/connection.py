@@ -56,7 +56,7 @@ class Connection:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         begun = time.monotonic() if more_expected and not self._quickack else 0.0
         try:
-            received = self.socket.recv_into(view)
+            received = self._read(view)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -71,7 +71,7 @@ class Connection:
     def receive_now(self, view: memoryview) -> int:
         """Read what there is already; 0 when there is nothing. Raises `ConnectionLost`."""
         try:
-            received = self.socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+            received = self._read_now(view)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -79,6 +79,11 @@ class Connection:
         if not received:
             raise ConnectionLost("closed by the peer")
         return received
+
+    def break_off(self) -> None:
+        """From any thread: whatever the connection is doing ends as if the peer had gone."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     def block_for_ever(self) -> None:
         """No time-outs: pynetdicom polls before it reads."""
@@ -112,6 +117,14 @@ class Connection:
                     break
                 left -= len(piece)
         self.socket.close()
+
+    def _read(self, view: memoryview) -> int:
+        """Raises `BlockingIOError` when nothing came for a tick."""
+        return self.socket.recv_into(view)
+
+    def _read_now(self, view: memoryview) -> int:
+        """Raises `BlockingIOError` when there is nothing."""
+        return self.socket.recv_into(view, 0, socket.MSG_DONTWAIT)
 
 
 def _timeval(seconds: float) -> bytes:

@@ -8,12 +8,25 @@ from gantry_domain.statuses import Rejection
 
 
 @dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """A caller's certificate that was verified: its SHA-256 as small hexadecimal digits, and its
+    common name and alternative names (DNS, URI), casefolded."""
+
+    fingerprint: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """Who calls, under which of our names, and from which address; titles unpadded."""
+    """Who calls, under which of our names, and from which address; titles unpadded.
+
+    `certificate`: what it showed over TLS, if it did.
+    """
 
     calling_ae: str
     called_ae: str
     host: str
+    certificate: PeerCertificate | None = None
 
 
 class Fault(Enum):
@@ -23,6 +36,7 @@ class Fault(Enum):
     NOT_DICOM = "not_dicom"
     LOST = "lost"
     TOO_MANY = "too_many"
+    TLS = "tls"
 
 
 class Ending(Enum):
@@ -41,8 +55,8 @@ class Ending(Enum):
 class Observer(Protocol):
     """Called in the thread of the connection; must be quick and must not raise."""
 
-    def faulted(self, host: str, fault: Fault) -> None:
-        """A connection ended before it asked for an association."""
+    def faulted(self, host: str, fault: Fault, detail: str = "") -> None:
+        """A connection ended before it asked for an association; `detail` is one short line."""
 
     def rejected(self, peer: Peer, rejection: Rejection) -> None:
         """A request was rejected."""

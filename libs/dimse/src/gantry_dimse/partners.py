@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gantry_dimse.limits import Terms
-from gantry_dimse.observer import Peer
+from gantry_dimse.observer import Peer, PeerCertificate
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
@@ -20,14 +20,16 @@ MAIN_PARTITION = "main"
 class Caller:
     """A configured partner: its title, the networks it may call from (None: any), its partition.
 
-    `charset`: the character set of its texts, as a value of (0008,0005). `max_associations` and
-    `transfer_syntaxes`: see `Terms`.
+    `charset`: the character set of its texts, as a value of (0008,0005). `certificate`: it has to
+    show one with one of these, a name or a SHA-256 fingerprint; None: it needs none.
+    `max_associations` and `transfer_syntaxes`: see `Terms`.
     """
 
     ae_title: str
     hosts: tuple[IPv4Network | IPv6Network, ...] | None
     partition: str
     charset: str | None = None
+    certificate: tuple[str, ...] | None = None
     max_associations: int | None = None
     transfer_syntaxes: tuple[str, ...] | None = None
 
@@ -57,7 +59,9 @@ class Partners:
         if caller is None:
             accepted = self._accept_unknown and peer.calling_ae != ""
             return None if accepted else CALLING_AE_NOT_RECOGNIZED
-        if caller.hosts is not None and not _within(peer.host, caller.hosts):
+        if caller.hosts is not None and not within(peer.host, caller.hosts):
+            return CALLING_AE_NOT_RECOGNIZED
+        if caller.certificate is not None and not _shows(peer.certificate, caller.certificate):
             return CALLING_AE_NOT_RECOGNIZED
         return None
 
@@ -89,7 +93,18 @@ class Partners:
         return self._callers.get(peer.calling_ae.casefold())
 
 
-def _within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def _shows(shown: PeerCertificate | None, wanted: Sequence[str]) -> bool:
+    if shown is None:
+        return False
+    # Fingerprints are written with colons and in either case.
+    return any(
+        each.casefold() in shown.names or each.replace(":", "").lower() == shown.fingerprint
+        for each in wanted
+    )
+
+
+def within(host: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether an address lies in one of the networks; of IPv4 also where IPv6 carries it."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

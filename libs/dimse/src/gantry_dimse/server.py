@@ -7,8 +7,9 @@ then hesitates a moment before it takes the next, so that one with fewer comes f
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Any
 
@@ -26,9 +27,11 @@ from gantry_dimse.negotiation import (
     negotiate,
     serve_with_pynetdicom,
 )
-from gantry_dimse.observer import Ending, Fault, Observer, Peer
+from gantry_dimse.observer import Ending, Fault, Observer, Peer, PeerCertificate
 from gantry_dimse.operations import Operation, OperationKey
+from gantry_dimse.partners import within
 from gantry_dimse.pdu import SERVICE_PROVIDER, SERVICE_USER, encode_abort, encode_reject
+from gantry_dimse.proxy_header import read_proxy_header
 from gantry_dimse.request import (
     AssociateRequest,
     NoRequest,
@@ -38,6 +41,7 @@ from gantry_dimse.request import (
 )
 from gantry_dimse.slots import AssociationSlots, Slot
 from gantry_dimse.storage import StorageHandler
+from gantry_dimse.tls import ServerTLS, TLSConnection, TLSFailed
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gantry_domain.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -84,8 +88,14 @@ class DimseServer:
         shares_listener: bool = False,
         handlers: Iterable[tuple[Any, ...]] = (),
         taken_by_pynetdicom: Callable[[Negotiated], bool] = _serve_all_here,
+        tls_listener: socket.socket | None = None,
+        tls: ServerTLS | None = None,
+        proxies: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
-        """Take the listening socket over; `start` begins to accept.
+        """Take the listening sockets over; `start` begins to accept.
+
+        Connections to `tls_listener` begin with a handshake of `tls`, and those from `proxies`
+        with a header of the PROXY protocol that says who calls.
 
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
@@ -106,6 +116,9 @@ class DimseServer:
         self._shares_listener = shares_listener
         self._handlers = tuple(handlers)
         self._taken_by_pynetdicom = taken_by_pynetdicom
+        self._tls_listener = tls_listener
+        self._tls = tls
+        self._proxies = proxies
         self._ae = _application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
@@ -116,7 +129,7 @@ class DimseServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port that the server listens on."""
+        """The host and port that the server listens on without TLS."""
         host, port, *_ = self._listener.getsockname()
         return host, port
 
@@ -127,7 +140,8 @@ class DimseServer:
 
     def start(self) -> None:
         """Begin to accept connections."""
-        self._listener.setblocking(False)
+        for listener in self._listeners:
+            listener.setblocking(False)
         self._thread.start()
 
     def drain(self, grace: float) -> bool:
@@ -151,15 +165,19 @@ class DimseServer:
         with self._changed:
             self._departure.begin(0)
             for connection in self._connections:
-                with suppress(OSError):
-                    connection.socket.shutdown(socket.SHUT_RDWR)
+                connection.break_off()
             self._changed.wait_for(lambda: not self._connections, 5.0)
-        for sock in (self._listener, self._wake_receiver, self._wake_sender):
+        for sock in (*self._listeners, self._wake_receiver, self._wake_sender):
             sock.close()
+
+    @property
+    def _listeners(self) -> list[socket.socket]:
+        return [each for each in (self._listener, self._tls_listener) if each is not None]
 
     def _accept(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
+            for listener in self._listeners:
+                selector.register(listener, selectors.EVENT_READ)
             selector.register(self._wake_receiver, selectors.EVENT_READ)
             while True:
                 ready = {key.fileobj for key, _events in selector.select()}
@@ -171,22 +189,27 @@ class DimseServer:
                     )
                     with suppress(TimeoutError):
                         self._wake_receiver.recv(1, socket.MSG_PEEK)
-                try:
-                    sock, _address = self._listener.accept()
-                except BlockingIOError:
-                    continue  # Another process was faster.
-                except OSError:
-                    # The connection is gone already, or descriptors are short: then a pause.
-                    self._wake_receiver.settimeout(_LONGEST_HESITATION)
-                    with suppress(TimeoutError):
-                        self._wake_receiver.recv(1, socket.MSG_PEEK)
-                    continue
-                self._begin(sock)
+                for listener in self._listeners:
+                    if listener in ready:
+                        self._accept_from(listener)
 
-    def _begin(self, sock: socket.socket) -> None:
+    def _accept_from(self, listener: socket.socket) -> None:
+        try:
+            sock, _address = listener.accept()
+        except BlockingIOError:
+            return  # Another process was faster.
+        except OSError:
+            # The connection is gone already, or descriptors are short: then a pause.
+            self._wake_receiver.settimeout(_LONGEST_HESITATION)
+            with suppress(TimeoutError):
+                self._wake_receiver.recv(1, socket.MSG_PEEK)
+            return
+        self._begin(sock, TLSConnection if listener is self._tls_listener else Connection)
+
+    def _begin(self, sock: socket.socket, kind: type[Connection]) -> None:
         try:
             host = sock.getpeername()[0]
-            connection = Connection(sock, tick=_TICK, send_timeout=self._limits.send_timeout)
+            connection = kind(sock, tick=_TICK, send_timeout=self._limits.send_timeout)
         except OSError:
             sock.close()
             return
@@ -218,8 +241,18 @@ class DimseServer:
 
     def _serve_connection(self, connection: Connection, host: str) -> bytes:
         """Serve a connection to its end; return what to send before it is closed."""
+        certificate: PeerCertificate | None = None
+        timeout = self._limits.acse_timeout
         try:
-            encoded = read_request(connection, timeout=self._limits.acse_timeout)
+            if within(host, self._proxies):
+                host = read_proxy_header(connection, timeout=timeout) or host
+            if isinstance(connection, TLSConnection):
+                assert self._tls is not None
+                certificate = connection.handshake(self._tls, timeout=timeout)
+            encoded = read_request(connection, timeout=timeout)
+        except TLSFailed as reason:
+            self._observer.faulted(host, Fault.TLS, str(reason))
+            return b""
         except NoRequest as reason:
             self._observer.faulted(host, reason.fault)
             # PS3.8 9.2, AA-1: whatever comes instead of a request is answered with an A-ABORT.
@@ -228,7 +261,7 @@ class DimseServer:
             request = parse_request(encoded)
         except UnparseableRequest:
             return self._reject(Peer("", "", host), UNPARSEABLE_REQUEST)
-        peer = Peer(request.calling_ae, request.called_ae, host)
+        peer = Peer(request.calling_ae, request.called_ae, host, certificate)
         rejection = self._refusal(request, peer)
         if rejection is not None:
             return self._reject(peer, rejection)

@@ -25,6 +25,9 @@ class Partner(Section):
     charset: CharacterSet | None = None
     """For data sets that name no character set or a wrong one."""
     partition: PartitionName = "main"
+    certificate: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """It has to show a certificate with one of these, over TLS: its common name, an alternative
+    name (DNS, URI), or its SHA-256 fingerprint; None: it needs none."""
     max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -24,6 +23,7 @@ from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
 from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, policy_set
+from gantry_runtime.listen_section import Listen, TLSPlaces
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
@@ -31,7 +31,6 @@ from gantry_runtime.section import Section
 from gantry_runtime.services import Http, Ingress, Query, Sweep, Worker
 from gantry_runtime.values import (
     AETitle,
-    IPAddress,
     TimeZoneName,
     expand_shorthand,
 )
@@ -42,6 +41,7 @@ ENVIRONMENT = (
     "GANTRY_PORT_BASE",
     "GANTRY_DATABASE_PASSWORD",
     "GANTRY_BROKER_PASSWORD",
+    "GANTRY_TLS_KEY_PASSWORD",
 )
 
 
@@ -70,17 +70,6 @@ _DEFAULT_PORTS = Ports(
     query_metrics=9103,
     worklist_metrics=9104,
 )
-
-
-class Listen(Section):
-    """Where the listeners are bound."""
-
-    address: IPAddress = "127.0.0.1"
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the listeners."""
-        return ip_address(self.address).is_loopback
 
 
 def _without_secret(url: str, variable: str) -> None:
@@ -187,6 +176,16 @@ class Configuration(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _certificates_can_be_shown(self) -> Self:
+        for partner in self.partners:
+            if partner.certificate and self.listen.tls_ca is None:
+                raise ValueError(
+                    f"the partner {partner.ae_title} has to show a certificate, but listen.tls_ca "
+                    "does not say who signs them"
+                )
+        return self
+
     @property
     def policy_set(self) -> PolicySet:
         """The rules in force as values."""
@@ -216,6 +215,9 @@ class Settings(Configuration):
     """Added to every default port."""
     database_password: SecretStr | None = None
     broker_password: SecretStr | None = None
+    tls_key_password: SecretStr | None = None
+    folder: Path = Path()
+    """The folder of the file, from which paths in it are read."""
 
     @property
     def ports(self) -> Ports:
@@ -251,6 +253,11 @@ class Settings(Configuration):
     def objects_place(self) -> ObjectPlace:
         """Where the objects are: an absolute folder, or a bucket."""
         return self.data / "objects" if self.objects is None else self.objects.place()
+
+    @property
+    def tls(self) -> TLSPlaces | None:
+        """Where the TLS files of the front door are, if it has a port for TLS."""
+        return self.listen.tls_places(self.folder)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -296,6 +303,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         for key, name in (
             ("database_password", "GANTRY_DATABASE_PASSWORD"),
             ("broker_password", "GANTRY_BROKER_PASSWORD"),
+            ("tls_key_password", "GANTRY_TLS_KEY_PASSWORD"),
         )
         if environ.get(name)
     }
@@ -307,6 +315,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             "objects": objects,
             # Symbolic links resolved, so that two names of one folder are one run.
             "data": data.resolve(),
+            "folder": file.parent if file else Path(),
             "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),
         }
     )

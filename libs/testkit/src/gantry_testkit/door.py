@@ -72,14 +72,15 @@ class Notes:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self.fault_details: list[str] = []
         self.rejections: list[tuple[Peer, Rejection]] = []
         self.opened: list[Peer] = []
         self.endings: list[tuple[Ending, str]] = []
         self.failures: list[Exception] = []
 
-    def faulted(self, host: str, fault: Fault) -> None:
-        assert host == "127.0.0.1"
+    def faulted(self, host: str, fault: Fault, detail: str = "") -> None:
         self.faults.append(fault)
+        self.fault_details.append(detail)
 
     def rejected(self, peer: Peer, rejection: Rejection) -> None:
         self.rejections.append((peer, rejection))

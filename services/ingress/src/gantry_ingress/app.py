@@ -3,12 +3,15 @@
 import tempfile
 from pathlib import Path
 
+from gantry_archive.dimse_door import tls_files
+from gantry_dimse.tls import check_tls_files
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
 from gantry_stores.objects import prepare_store
 
 LISTENER = "dimse"
+TLS_LISTENER = "dimse-tls"
 
 # From SIGTERM to SIGKILL; the receiver's own deadlines lie within.
 STOP_GRACE = 30.0
@@ -20,16 +23,19 @@ def main() -> int:
     # Here alone: a process that is started again later must not take a folder that has gone (an
     # unmounted volume) for one that was never made.
     prepare_store(settings.objects_place)
-    listener = listen(settings.listen.address, settings.ports.dimse, "storage over DIMSE")
+    address = settings.listen.address
+    sockets = {LISTENER: listen(address, settings.ports.dimse, "storage over DIMSE")}
+    files = tls_files(settings)
+    if files is not None and settings.listen.tls_port is not None:
+        check_tls_files(files)
+        sockets[TLS_LISTENER] = listen(address, settings.listen.tls_port, "storage over TLS")
     with tempfile.TemporaryDirectory(prefix="gantry-ingress-") as folder:
         receiver = ProcessSpec(
             name="receiver",
             module="gantry_ingress.receiver",
             arguments=(str(Path(folder) / "associations"),),
             count=settings.ingress.processes,
-            sockets={LISTENER: listener},
+            sockets=sockets,
             stop_grace=STOP_GRACE,
         )
-        return Supervisor(
-            "ingress", [receiver], settings.listen.address, settings.ports.ingress_metrics
-        ).run()
+        return Supervisor("ingress", [receiver], address, settings.ports.ingress_metrics).run()

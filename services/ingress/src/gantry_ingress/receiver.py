@@ -12,17 +12,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
-from gantry_archive.dimse_door import partners_of, server_limits
+from gantry_archive.dimse_door import partners_of, server_limits, tls_files
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
-from gantry_domain.errors import TransientError
+from gantry_dimse.tls import ServerTLS
+from gantry_domain.errors import ConfigurationError, TransientError
 from gantry_domain.keys import LONGEST_RECEPTION
 from gantry_domain.object_place import ObjectPlace
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
-from gantry_ingress.app import LISTENER, STOP_GRACE
+from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
 from gantry_ingress.reception import StoreService
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
@@ -82,6 +83,7 @@ def _make_server(
     slots: AssociationSlots,
 ) -> DimseServer:
     limits = settings.ingress
+    files = tls_files(settings)
     partners = partners_of(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
@@ -106,7 +108,14 @@ def _make_server(
         admit=partners.admit,
         terms=partners.terms,
         shares_listener=limits.processes > 1,
+        tls_listener=process.sockets.get(TLS_LISTENER),
+        tls=ServerTLS(files, on_refused=_tell_refused) if files else None,
+        proxies=settings.listen.proxies,
     )
+
+
+def _tell_refused(error: ConfigurationError) -> None:
+    log.error("tls_files_refused", reason=str(error))
 
 
 def _open_store(place: ObjectPlace, process: Process) -> ObjectStore | None:

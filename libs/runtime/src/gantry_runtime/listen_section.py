@@ -1,0 +1,57 @@
+"""What the configuration says of listeners: the address, the port for TLS, proxies before it."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from gantry_runtime.section import Section
+from gantry_runtime.values import IPAddress, Network
+
+
+class TLSPlaces(NamedTuple):
+    """The PEM files of a TLS port, absolute."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None
+
+
+class Listen(Section):
+    """Where the listeners are bound."""
+
+    address: IPAddress = "127.0.0.1"
+    tls_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port of the front door over TLS, taken as it is written; None: there is none."""
+    tls_certificate: str | None = None
+    """Its certificate with the chain, PEM."""
+    tls_key: str | None = None
+    """The key, PEM; a password is in GANTRY_TLS_KEY_PASSWORD."""
+    tls_ca: str | None = None
+    """Who signs the certificates that callers then have to show, PEM; None: they need none."""
+    proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    """Load balancers that say by the PROXY protocol who calls the front door; they have to."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if self.tls_port is not None and not (self.tls_certificate and self.tls_key):
+            raise ValueError("tls_port needs tls_certificate and tls_key")
+        if self.tls_port is None and (self.tls_certificate or self.tls_key or self.tls_ca):
+            raise ValueError("the TLS files are of no use without tls_port, such as 2762")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the listeners."""
+        return ip_address(self.address).is_loopback
+
+    def tls_places(self, folder: Path) -> TLSPlaces | None:
+        """The files, seen from the folder of the configuration; None without a port for TLS."""
+        if self.tls_port is None or self.tls_certificate is None or self.tls_key is None:
+            return None
+        return TLSPlaces(
+            folder / Path(self.tls_certificate).expanduser(),
+            folder / Path(self.tls_key).expanduser(),
+            None if self.tls_ca is None else folder / Path(self.tls_ca).expanduser(),
+        )
