@@ -157,7 +157,14 @@ def test_settings_do_not_change(load: Load) -> None:
 
 
 def test_secrets_are_not_shown(load: Load) -> None:
-    settings = load("database: postgresql://u@h/d", GANTRY_DATABASE_PASSWORD="hush")
+    settings = load(
+        "database: postgresql://u@h/d",
+        GANTRY_DATABASE_PASSWORD="hush",
+        GANTRY_TLS_KEY_PASSWORD="hush",
+        GANTRY_DIMSE_PASSCODES='{"ct01": "hush"}',
+        GANTRY_DIMSE_JWT_SECRET="hush",
+    )
+    assert settings.dimse_passcodes["ct01"].get_secret_value() == "hush"
     assert "hush" not in repr(settings)
     assert "hush" not in str(settings)
 
@@ -243,6 +250,21 @@ def test_a_mistake_is_one_line_with_the_file_and_the_key(
     assert expected in line
     assert "\n" not in line
     assert "hush" not in line
+
+
+@pytest.mark.parametrize("text", ["hush", "[]", "{}", '{"a": 1}', '{"hush": ""}', '{"": "hush"}'])
+def test_passcodes_are_a_mapping_and_not_shown(load: Load, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="GANTRY_DIMSE_PASSCODES must be") as caught:
+        load(GANTRY_DIMSE_PASSCODES=text)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_identity_that_nobody_can_prove_is_not_required(load: Load) -> None:
+    with pytest.raises(ConfigurationError, match=r"user_identity\.required: nobody could prove"):
+        load("user_identity: {required: true}")
+    settings = load("user_identity: {required: true}", GANTRY_DIMSE_JWT_SECRET="x")
+    assert settings.user_identity.required
 
 
 def test_the_open_door_can_be_written_out(load: Load) -> None:

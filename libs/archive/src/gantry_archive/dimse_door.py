@@ -1,8 +1,12 @@
 """Of the settings, what each DIMSE port needs: its limits, and who may call."""
 
+from pathlib import Path
+
 from gantry_dimse.limits import ServerLimits
 from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.tls import TLSFiles
+from gantry_dimse.user_identity import TokenKey, UserIdentities
+from gantry_domain.errors import ConfigurationError
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings
 
@@ -18,6 +22,33 @@ def server_limits(door: DimseDoor) -> ServerLimits:
         send_timeout=door.send_timeout.total_seconds(),
         # Those that are no association yet need room beside those that are.
         max_connections=door.max_associations + 64,
+    )
+
+
+def user_identities(settings: Settings) -> UserIdentities:
+    """The users that callers may prove to be. Raises `ConfigurationError`."""
+    section, secret = settings.user_identity, settings.dimse_jwt_secret
+    public_key = None
+    if section.jwt_key is not None:
+        file = settings.folder / Path(section.jwt_key).expanduser()
+        try:
+            public_key = file.read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{file}: cannot be read as a public key") from error
+    token_key = None
+    if public_key is not None or secret is not None:
+        token_key = TokenKey(
+            secret=secret.get_secret_value() if secret else None,
+            public_key=public_key,
+            issuer=section.jwt_issuer,
+            audience=section.jwt_audience,
+        )
+    return UserIdentities(
+        passcodes={
+            name: passcode.get_secret_value() for name, passcode in settings.dimse_passcodes.items()
+        },
+        token_key=token_key,
+        required=section.required,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from gantry_dimse.contexts import SupportedContexts
@@ -35,7 +36,7 @@ _DEFAULT_MAX_PDU = 16384
 class Negotiated:
     """The outcome: the PDU to send, and the contexts that were accepted.
 
-    `accepted` is False if pynetdicom rejected the request, as for an unverified user identity.
+    `accepted` is False if pynetdicom rejected the request.
     """
 
     assoc: Association
@@ -82,6 +83,13 @@ def negotiate(
     # pynetdicom's decoder meets whatever a stranger sends and raises what it happens to raise.
     except Exception as error:
         raise UnparseableRequest(type(error).__name__) from error
+    identity = request.user_identity
+    if identity is not None and identity.response_wanted:
+        # PS3.7 D.3.3.7.2: what was accepted is confirmed, by an empty response for all types
+        # that are checked here.
+        confirmation = UserIdentityNegotiation()
+        confirmation.server_response = b""
+        acceptor.add_negotiation_item(confirmation)
     acceptor.supported_contexts = supported.supporting(proposed, transfer_syntaxes)
     assoc.acse.negotiate_association()
     answer = assoc.dul.to_provider_queue.get_nowait()

@@ -12,6 +12,7 @@ from struct import Struct
 from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.observer import Fault
 from gantry_dimse.pdu import A_ASSOCIATE_RQ, HEADER
+from gantry_dimse.user_identity import UserIdentity, parse_user_identity
 
 _VERSION = slice(6, 8)
 _CALLED = slice(10, 26)
@@ -27,11 +28,12 @@ _APPLICATION_CONTEXT = 0x10
 _PRESENTATION_CONTEXT = 0x20
 _USER_INFORMATION = 0x50
 
-# Sub-items of the user information (PS3.7 Annex D.3.3) that may need an answer. Others are left
-# out: asynchronous operations (0x53), for some devices break the connection when they are
-# answered; common extended negotiation (0x57), which has no answer; and what the standard does
-# not know, for unknown items shall be ignored (PS3.8 9.3.1).
-_USER_ITEMS = frozenset({0x51, 0x52, 0x54, 0x55, 0x56, 0x58})
+# Sub-items of the user information (PS3.7 Annex D.3.3) that pynetdicom answers. Others are left
+# out: the user identity (0x58), which is checked here; asynchronous operations (0x53), for some
+# devices break the connection when they are answered; common extended negotiation (0x57), which has
+# no answer; and what the standard does not know, for unknown items shall be ignored (PS3.8 9.3.1).
+_USER_ITEMS = frozenset({0x51, 0x52, 0x54, 0x55, 0x56})
+_USER_IDENTITY = 0x58
 
 
 class NoRequest(Exception):
@@ -51,6 +53,7 @@ class AssociateRequest:
     application_context: str
     encoded: bytes
     protocol_version: int = 1
+    user_identity: UserIdentity | None = None
 
 
 class UnparseableRequest(Exception):
@@ -94,11 +97,13 @@ def parse_request(encoded: bytes) -> AssociateRequest:
     if len(encoded) < _ITEMS:
         raise UnparseableRequest("the request is too short")
     application_context = ""
+    identity: UserIdentity | None = None
     kept = []
     for item_type, body in _items(encoded[_ITEMS:]):
         if item_type == _APPLICATION_CONTEXT:
             application_context = body.strip(b"\0 ").decode("latin-1")
         if item_type == _USER_INFORMATION:
+            identity = _identity(body) or identity
             body = b"".join(  # noqa: PLW2901 - the item is rewritten
                 _ITEM.pack(sub_type, len(sub_body)) + sub_body
                 for sub_type, sub_body in _items(body)
@@ -122,8 +127,19 @@ def parse_request(encoded: bytes) -> AssociateRequest:
         calling_ae=calling.decode(),
         application_context=application_context,
         encoded=head + items,
+        user_identity=identity,
         protocol_version=int.from_bytes(encoded[_VERSION]),
     )
+
+
+def _identity(user_information: bytes) -> UserIdentity | None:
+    for sub_type, body in _items(user_information):
+        if sub_type == _USER_IDENTITY:
+            try:
+                return parse_user_identity(body)
+            except ValueError as error:
+                raise UnparseableRequest(str(error)) from error
+    return None
 
 
 def _items(encoded: bytes) -> list[tuple[int, bytes]]:

@@ -42,6 +42,7 @@ from gantry_dimse.request import (
 from gantry_dimse.slots import AssociationSlots, Slot
 from gantry_dimse.storage import StorageHandler
 from gantry_dimse.tls import ServerTLS, TLSConnection, TLSFailed
+from gantry_dimse.user_identity import UserIdentities
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gantry_domain.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -49,6 +50,7 @@ from gantry_domain.statuses import (
     PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     UNPARSEABLE_REQUEST,
+    USER_IDENTITY_NOT_VERIFIED,
     Rejection,
 )
 
@@ -91,11 +93,13 @@ class DimseServer:
         tls_listener: socket.socket | None = None,
         tls: ServerTLS | None = None,
         proxies: Sequence[IPv4Network | IPv6Network] = (),
+        identities: UserIdentities | None = None,
     ) -> None:
         """Take the listening sockets over; `start` begins to accept.
 
         Connections to `tls_listener` begin with a handshake of `tls`, and those from `proxies`
-        with a header of the PROXY protocol that says who calls.
+        with a header of the PROXY protocol that says who calls. `identities` are the users that
+        are accepted; None: any.
 
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
@@ -119,6 +123,7 @@ class DimseServer:
         self._tls_listener = tls_listener
         self._tls = tls
         self._proxies = proxies
+        self._identities = identities
         self._ae = _application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
@@ -284,7 +289,11 @@ class DimseServer:
             return PROTOCOL_VERSION_NOT_SUPPORTED
         if request.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
-        return self._admit(peer)
+        rejection = self._admit(peer)
+        if rejection is None and self._identities is not None:
+            verified = self._identities.accepts(request.user_identity)
+            rejection = None if verified else USER_IDENTITY_NOT_VERIFIED
+        return rejection
 
     def _reject(self, peer: Peer, rejection: Rejection) -> bytes:
         self._observer.rejected(peer, rejection)
@@ -306,7 +315,7 @@ class DimseServer:
             return self._reject(peer, UNPARSEABLE_REQUEST)
         if not negotiated.accepted:
             result, source, reason = negotiated.response[-3:]
-            self._observer.rejected(peer, Rejection(result, source, reason, "user_identity"))
+            self._observer.rejected(peer, Rejection(result, source, reason, "negotiation"))
             return negotiated.response
         with self._changed:
             self._associations[connection] = negotiated.assoc

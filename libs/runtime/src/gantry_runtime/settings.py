@@ -29,6 +29,7 @@ from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
 from gantry_runtime.services import Http, Ingress, Query, Sweep, Worker
+from gantry_runtime.users import UserIdentitySection, parse_passcodes
 from gantry_runtime.values import (
     AETitle,
     TimeZoneName,
@@ -42,6 +43,8 @@ ENVIRONMENT = (
     "GANTRY_DATABASE_PASSWORD",
     "GANTRY_BROKER_PASSWORD",
     "GANTRY_TLS_KEY_PASSWORD",
+    "GANTRY_DIMSE_PASSCODES",
+    "GANTRY_DIMSE_JWT_SECRET",
 )
 
 
@@ -102,6 +105,7 @@ class Configuration(Section):
     unknown_partners: Annotated[UnknownPartners, BeforeValidator(expand_shorthand)] = (
         UnknownPartners()
     )
+    user_identity: UserIdentitySection = UserIdentitySection()
     worker: Worker = Worker()
     ingress: Ingress = Ingress()
     query: Query = Query()
@@ -216,6 +220,9 @@ class Settings(Configuration):
     database_password: SecretStr | None = None
     broker_password: SecretStr | None = None
     tls_key_password: SecretStr | None = None
+    dimse_passcodes: dict[str, SecretStr] = Field(default_factory=dict)
+    """By user name."""
+    dimse_jwt_secret: SecretStr | None = None
     folder: Path = Path()
     """The folder of the file, from which paths in it are read."""
 
@@ -304,9 +311,18 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             ("database_password", "GANTRY_DATABASE_PASSWORD"),
             ("broker_password", "GANTRY_BROKER_PASSWORD"),
             ("tls_key_password", "GANTRY_TLS_KEY_PASSWORD"),
+            ("dimse_jwt_secret", "GANTRY_DIMSE_JWT_SECRET"),
         )
         if environ.get(name)
     }
+    passcodes = environ.get("GANTRY_DIMSE_PASSCODES")
+    if configuration.user_identity.required and not (
+        passcodes or passwords.get("dimse_jwt_secret") or configuration.user_identity.jwt_key
+    ):
+        raise ConfigurationError(
+            f"{file}: user_identity.required: nobody could prove anything: set "
+            "GANTRY_DIMSE_PASSCODES, GANTRY_DIMSE_JWT_SECRET or user_identity.jwt_key"
+        )
     values = {name: getattr(configuration, name) for name in Configuration.model_fields}
     return Settings.model_validate(
         values
@@ -315,6 +331,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             "objects": objects,
             # Symbolic links resolved, so that two names of one folder are one run.
             "data": data.resolve(),
+            "dimse_passcodes": parse_passcodes(passcodes) if passcodes else {},
             "folder": file.parent if file else Path(),
             "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),
         }

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from gantry_archive.dimse_door import tls_files
+from gantry_archive.dimse_door import tls_files, user_identities
 from gantry_dimse.tls import check_tls_files
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
@@ -25,6 +25,7 @@ def main() -> int:
     prepare_store(settings.objects_place)
     address = settings.listen.address
     sockets = {LISTENER: listen(address, settings.ports.dimse, "storage over DIMSE")}
+    user_identities(settings)  # here too, for what is wrong with them is then one line
     files = tls_files(settings)
     if files is not None and settings.listen.tls_port is not None:
         check_tls_files(files)

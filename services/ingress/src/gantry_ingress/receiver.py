@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
-from gantry_archive.dimse_door import partners_of, server_limits, tls_files
+from gantry_archive.dimse_door import partners_of, server_limits, tls_files, user_identities
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
@@ -107,6 +107,7 @@ def _make_server(
         slots=slots,
         admit=partners.admit,
         terms=partners.terms,
+        identities=user_identities(settings),
         shares_listener=limits.processes > 1,
         tls_listener=process.sockets.get(TLS_LISTENER),
         tls=ServerTLS(files, on_refused=_tell_refused) if files else None,

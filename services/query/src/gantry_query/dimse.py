@@ -15,7 +15,7 @@ from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
-from gantry_archive.dimse_door import partners_of, server_limits
+from gantry_archive.dimse_door import partners_of, server_limits, user_identities
 from gantry_dimse.command import C_FIND_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.server import DimseServer
@@ -103,6 +103,7 @@ def make_server(
         slots=slots,
         admit=partners.admit,
         terms=partners.terms,
+        identities=user_identities(settings),
         shares_listener=limits.processes > 1,
     )
 
