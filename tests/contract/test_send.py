@@ -139,7 +139,7 @@ def test_dcmqrscp_takes_instances_and_shows_the_same_values(tmp_path: Path) -> N
 
 
 def test_a_peer_with_nagle_is_not_slow(tmp_path: Path) -> None:
-    # Its answer comes in two writes; waiting 40 ms for the second one makes 4 s of this.
+    # Its answer comes in two writes; each would be waited for 40 ms.
     instance = sample("CT_small.dcm")
     with storescp(tmp_path, nodelay=False) as peer:
         contexts = plan_contexts([(CT, EXPLICIT_VR_LITTLE_ENDIAN)])[0]
@@ -148,15 +148,18 @@ def test_a_peer_with_nagle_is_not_slow(tmp_path: Path) -> None:
         ) as association:
             context = association.accepts(CT, EXPLICIT_VR_LITTLE_ENDIAN)
             assert context is not None
-            started = time.monotonic()
+            took = []
             for _ in range(100):
+                started = time.monotonic()
                 association.store(
                     SOPClassUID=CT,
                     SOPInstanceUID=instance.SOPInstanceUID,
                     context=context,
                     chunks=[instance.data_set],
                 )
-            assert time.monotonic() - started < 2.0
+                took.append(time.monotonic() - started)
+            # The machine may be busy with other things, but not at every one of them.
+            assert sorted(took)[20] < 0.03
 
 
 @pytest.fixture
