@@ -25,7 +25,16 @@ from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.postgres import PostgresServer
-from gantry_testkit.stored import Sent, image, receipts, rows, snapshot, stage, with_changes
+from gantry_testkit.stored import (
+    NO_POLICIES,
+    Sent,
+    image,
+    receipts,
+    rows,
+    snapshot,
+    stage,
+    with_changes,
+)
 
 SCRIPT = Path(__file__).parents[2] / "infra" / "backup" / "backup.py"
 RULES = ReadingRules()
@@ -87,7 +96,7 @@ class Archive:
 
     def index(self, batch: Sequence[Receipt]) -> bool:
         index_batch(batch, store=self.store, engine=self.engine, rules=RULES)
-        judge_studies(self.engine)
+        judge_studies(self.engine, NO_POLICIES)
         return True
 
     def saved(self, *more: str) -> str:
@@ -170,7 +179,7 @@ def test_without_a_dump_the_store_alone_gives_the_index(archive: Archive) -> Non
     everything = snapshot(archive.engine)
     empty = archive.lose_database()
     migrations.upgrade(empty.url)
-    reindex(empty.store, empty.engine, rules=RULES)
+    reindex(empty.store, empty.engine, rules=RULES, policies=NO_POLICIES)
     assert snapshot(empty.engine) == everything
     empty.engine.dispose()
 
