@@ -18,10 +18,10 @@ from gantry_stores.objects import (
     ObjectLost,
     ObjectNotFound,
     ObjectStore,
-    S3Store,
     StoreFull,
     StoreUnavailable,
 )
+from gantry_stores.objects.s3 import S3Store
 
 HOUR = "objects/2024/05/01/12/"
 

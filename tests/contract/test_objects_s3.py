@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from gantry_domain.object_place import Bucket
 from gantry_stores.objects import (
     ObjectExists,
     ObjectLost,
-    S3Store,
     StoreUnavailable,
     prepare_store,
 )
+from gantry_stores.objects.s3 import S3Store
 from gantry_stores.objects.s3_parts import part_size
 from gantry_stores.objects.s3_writer import WriterMemory
 from gantry_testkit.s3_server import S3Server
+from gantry_testkit.tls_door import TlsDoor
 
 MiB = 2**20
 
@@ -243,3 +245,32 @@ def test_a_bucket_that_is_gone_is_not_taken_for_an_absent_object(
     ):
         with pytest.raises(StoreUnavailable):
             attempt()
+
+
+def test_tls_is_spoken_with_servers_of_the_authority_that_is_named_alone(
+    make_bucket: Callable[..., Bucket], s3_server: S3Server, tmp_path: Path
+) -> None:
+    door = TlsDoor(s3_server.port, folder=tmp_path)
+    try:
+        endpoint = f"https://localhost:{door.port}"
+        trusting = make_bucket(endpoint=endpoint, ca_file=door.ca_file)
+        prepare_store(trusting)
+        store = S3Store(trusting)
+        store.probe()
+        writer = store.create("large")
+        for _ in range(3):
+            writer.write([bytes(5 * MiB)])
+        writer.commit()
+        assert store.read("large", 15 * MiB - 3) == bytes(3)
+        taken = door.taken
+        strange = make_bucket(name=trusting.name, endpoint=endpoint, timeout=2.0)
+        with pytest.raises(ConfigurationError, match="does not answer"):
+            prepare_store(strange)
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            S3Store(strange).probe()
+        assert door.taken == taken
+        missing = make_bucket(endpoint=endpoint, ca_file=tmp_path / "none.pem")
+        with pytest.raises(ConfigurationError, match=r"none\.pem: cannot be read"):
+            prepare_store(missing)
+    finally:
+        door.close()
