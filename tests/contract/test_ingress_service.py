@@ -1,18 +1,12 @@
 """The ingress as it runs: its processes, a real broker, a real folder, real senders."""
 
-import base64
 import itertools
-import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,107 +19,14 @@ from gantry_dimse.proposals import NegotiatedContext, ProposedContext
 from gantry_dimse.requesting import Timeouts, request_association
 from gantry_dimse.send import StorageAssociation
 from gantry_domain.errors import GantryError
-from gantry_domain.receipts import decode_receipts
 from gantry_domain.sop_classes import VERIFICATION
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.certificates import Authority, Signed
 from gantry_testkit.door import data_set_bytes
+from gantry_testkit.ingress_process import Ingress, eventually
 from gantry_testkit.redis_server import RedisServer
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        threading.Event().wait(0.05)
-
-
-def free_port_base() -> int:
-    """A port base of which both ports of the ingress are free."""
-    for base in range(3000, 20000, 100):
-        try:
-            for port in (11112, 9101):
-                socket.create_server(("127.0.0.1", port + base)).close()
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
-
-
-class Ingress:
-    """`python -m gantry_ingress` in a folder of its own."""
-
-    def __init__(self, folder: Path, broker: RedisServer, extra: str = "") -> None:
-        self.folder, self.broker = folder, broker
-        self.objects = folder / "objects"
-        self.log = folder / "log"
-        base = free_port_base()
-        self.port, self.metrics_port = 11112 + base, 9101 + base
-        (folder / "gantry.yaml").write_text(
-            f"broker: {broker.url}\nobjects: objects\n"
-            "partners: [{ae_title: CT01}]\nunknown_partners: refuse\n" + extra
-        )
-        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")} | {
-            "GANTRY_CONFIG": str(folder / "gantry.yaml"),
-            "GANTRY_DATA": str(folder / "data"),
-            "GANTRY_PORT_BASE": str(base),
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gantry_ingress"], env=self.environ, stderr=log
-            )
-        eventually(lambda: self.ready()[0] == 200, "ready")
-
-    def ready(self) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(self.url("readyz"), timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def url(self, page: str) -> str:
-        return f"http://127.0.0.1:{self.metrics_port}/{page}"
-
-    def metric(self, name: str) -> float:
-        with urllib.request.urlopen(self.url("metrics"), timeout=5) as answer:
-            page = answer.read().decode()
-        match = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
-        return float(match[1]) if match else 0.0
-
-    def children(self) -> list[int]:
-        assert self.process is not None
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-    def stored(self) -> dict[str, bytes]:
-        """The SOP Instance UIDs in the store, each with its key's uuid."""
-        store = DirectoryStore(self.objects)
-        found = {}
-        for entry in store.list("objects/"):
-            ds = pydicom.dcmread(self.objects / entry.key, stop_before_pixels=True)
-            found[str(ds.SOPInstanceUID)] = Path(entry.key).stem
-        return found
-
-    def published(self) -> set[str]:
-        """The objects whose receipts the broker holds."""
-        client = self.broker.client()
-        bodies = [json.loads(raw)["body"] for raw in client.lrange("index", 0, -1)]
-        client.close()
-        messages = [json.loads(base64.b64decode(body))[0][0] for body in bodies]
-        return {str(r.object_id) for message in messages for r in decode_receipts(message)}
 
 
 @pytest.fixture

@@ -45,6 +45,9 @@ def converse(
     view = memoryview(bytearray(_BUFFER))
     kept = 0
     last_heard = time.monotonic()
+    # When the command began that is still coming: a byte now and then does not buy more time.
+    command_since: float | None = None
+    commands = 0
     try:
         while True:
             underway = messages.in_message or not reader.between_pdus or kept > 0
@@ -72,9 +75,17 @@ def converse(
                 detail = f"an object took longer than {limits.longest_reception:g} s"
                 return Farewell(Ending.TOO_SLOW, detail, encode_abort(SERVICE_USER))
             if received:
-                if not departure.begun:
-                    continue
                 underway = messages.in_message or not reader.between_pdus or kept > 0
+            if not underway or not messages.idle or commands != messages.commands:
+                command_since = None
+            elif command_since is None:
+                command_since = now
+            commands = messages.commands
+            if command_since is not None and now - command_since >= limits.dimse_timeout:
+                detail = "in the middle of a command"
+                return Farewell(Ending.IDLE, detail, encode_abort(SERVICE_USER))
+            if received and not departure.begun:
+                continue
             quiet = now - last_heard
             if departure.begun and (
                 now >= departure.deadline + (_LAST_ANSWER if underway else 0)

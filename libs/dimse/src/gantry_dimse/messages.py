@@ -115,6 +115,8 @@ class MessageService:
         self._reception: Reception | None = None
         self.receiving_since = float("inf")
         """When the message began whose data set is still coming, of `time.monotonic()`."""
+        self.commands = 0
+        """How many have come as a whole."""
         self.released = False
         self.aborted = False
 
@@ -122,6 +124,11 @@ class MessageService:
     def in_message(self) -> bool:
         """Whether a message has begun that is not answered yet."""
         return self._context_id is not None or self.answering
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do before a command has come as a whole."""
+        return self._command is None and not self.answering
 
     @property
     def answering(self) -> bool:
@@ -183,6 +190,7 @@ class MessageService:
             raise ProtocolError(INVALID_PDU_PARAMETER, str(error)) from error
         self._encoded = bytearray()
         self._command = command
+        self.commands += 1
         self.receiving_since = time.monotonic()
         self._reception = self._reception_of(command, self._contexts[context_id])
         if not command.has_data_set:

@@ -23,6 +23,7 @@ _ITEM = Struct(">BxH")
 # 128 contexts with all transfer syntaxes that exist are about 600 kB.
 _LONGEST_REQUEST = 1 << 20
 _PIECE = 64 * 1024
+_MOST_CONTEXTS = 128  # odd numbers from 1 to 255 (PS3.8 9.3.2.2)
 
 _APPLICATION_CONTEXT = 0x10
 _PRESENTATION_CONTEXT = 0x20
@@ -111,6 +112,8 @@ def parse_request(encoded: bytes) -> AssociateRequest:
             )
         if item_type in (_APPLICATION_CONTEXT, _PRESENTATION_CONTEXT, _USER_INFORMATION):
             kept.append(_ITEM.pack(item_type, len(body)) + body)
+    if sum(item[0] == _PRESENTATION_CONTEXT for item in kept) > _MOST_CONTEXTS:
+        raise UnparseableRequest("more presentation contexts than there are ids")
     items = b"".join(kept)
     called, calling = _title(encoded[_CALLED]), _title(encoded[_CALLING])
     head = b"".join(

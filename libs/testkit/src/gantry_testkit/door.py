@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
 import pydicom
 from pydicom.data import get_testdata_file
@@ -125,9 +125,18 @@ class Door:
             return int(assoc.send_c_echo().Status) if assoc.is_established else -1
 
 
+class Connectable(Protocol):
+    """A door, or a service that runs."""
+
+    port: int
+
+    def connect(self) -> socket.socket:
+        """A new plain connection."""
+
+
 @contextmanager
 def associated(
-    door: Door,
+    door: Connectable,
     *,
     contexts: list[Any] | None = None,
     called_ae: str = "GANTRY",
@@ -196,7 +205,7 @@ def receive(sock: socket.socket) -> bytes:
     return content
 
 
-def exchange(door: Door, content: bytes) -> bytes:
+def exchange(door: Connectable, content: bytes) -> bytes:
     """Send, and return all that is answered before the connection is closed."""
     with door.connect() as sock:
         sock.sendall(content)
@@ -204,7 +213,7 @@ def exchange(door: Door, content: bytes) -> bytes:
         return receive(sock)
 
 
-def established(door: Door) -> socket.socket:
+def established(door: Connectable) -> socket.socket:
     """A raw connection with an established association."""
     sock = door.connect()
     sock.sendall(association_request())
