@@ -27,6 +27,7 @@ from blackbox.waiting import until
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 _AT_ONCE = 100  # presentation contexts of one association
+_SETTLING = 120  # seconds: pairs whose pixels are to be compared are decoded in processes of their own
 # Refused for what they are: the class is no storage class (PS3.4 Annex B) or the status says why.
 _FAILURES = {0xA900, 0xC000, 0x0122}
 
@@ -117,7 +118,7 @@ def test_every_file_that_can_be_sent_gets_an_honest_status(
 
 
 def test_every_success_is_found_within_seconds(sent: Sent, index: Index, archive: Archive) -> None:
-    until(index.settled, "each key has its row", seconds=30)
+    until(index.settled, "each key has its row", seconds=_SETTLING, every=0.5)
     first = sent.first()
     found = archive.found(first)
     for uid in set(first) - set(found):
@@ -130,7 +131,7 @@ def test_every_success_is_found_within_seconds(sent: Sent, index: Index, archive
 
 
 def test_every_byte_comes_back(sent: Sent, index: Index, archive: Archive) -> None:
-    until(index.settled, "each key has its row", seconds=30)
+    until(index.settled, "each key has its row", seconds=_SETTLING, every=0.5)
     first = sent.first()
     found = archive.found(first)
     wrong: list[str] = []
@@ -198,7 +199,7 @@ def test_dcmtk_sends_the_same_files(gantry: Gantry, files: list[RealFile], index
     assert not fileable & set(refused), refused
     assert set(answers) - set(refused) <= fileable
 
-    until(index.settled, "each key has its row", seconds=30)
+    until(index.settled, "each key has its row", seconds=_SETTLING, every=0.5)
     archive = Archive(gantry.http, "dcmtk")
     first: dict[str, Sample] = {}
     for sample in samples:
