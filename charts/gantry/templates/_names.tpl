@@ -74,9 +74,14 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
-{{- /* "yes" where the objects are a folder, which is a volume here. */ -}}
+{{- /* The folder of the objects, which is a volume here; empty where they are in a bucket. */ -}}
 {{- define "gantry.folder" -}}
-{{- if and (kindIs "string" .Values.config.objects) (hasPrefix "/" .Values.config.objects) -}}yes{{- end -}}
+{{- $objects := .Values.config.objects -}}
+{{- if kindIs "map" $objects -}}
+{{- $objects.folder | default "" -}}
+{{- else if not (contains "://" $objects) -}}
+{{- $objects -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* "yes" where some partner may call from given hosts alone. */ -}}

@@ -157,6 +157,7 @@ def test_no_secret_is_made_or_written_down(rendered: Any) -> None:
         ({"monitoring": {"serviceMonitors": {}}}, "serviceMonitors"),
         ({"config": {"listen": {"address": "127.0.0.1"}}}, "address"),
         ({"config": {"database": "mysql://db"}}, "database"),
+        ({"config": {"objects": "images"}}, "objects"),
         ({"networkPolicy": {"httpFrom": [{"podselector": {}}]}}, "podselector"),
         ({"roles": {"query": {"resources": {"limits": {"memory": "2 GB"}}}}}, "memory"),
     ],
@@ -263,11 +264,40 @@ def test_the_operators_manifests_carry_rules_and_names(everything: Any, registry
 def test_images_outlive_the_release(chart: Any, everything: Any) -> None:
     claim = everything.of("PersistentVolumeClaim")["pacs-gantry-objects"]
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    assert not chart.render(chart.values("ha")).of("PersistentVolumeClaim")
-    in_s3 = chart.render({"config": {"objects": "s3://images"}})
-    assert not in_s3.of("PersistentVolumeClaim")
-    for name, pod in in_s3.pods():
+    claimed = chart.render({"storage": {"existingClaim": "images"}})
+    assert not claimed.of("PersistentVolumeClaim")
+    volumes = claimed.of("Deployment")["pacs-gantry-worker"]["spec"]["template"]["spec"]["volumes"]
+    assert {"claimName": "images"} in [volume.get("persistentVolumeClaim") for volume in volumes]
+
+
+@pytest.mark.parametrize("values", ["s3://images", {"url": "s3://images", "region": "eu"}])
+def test_a_bucket_needs_no_volume(chart: Any, values: Any, tmp_path: Any) -> None:
+    rendered = chart.render(
+        {"config": {"objects": values}, "secrets": {"objects": {"name": "keys"}}}
+    )
+    assert not rendered.of("PersistentVolumeClaim")
+    for name, pod in rendered.pods():
         assert "objects" not in {volume["name"] for volume in pod["volumes"]}, name
+    for deployment in rendered.of("Deployment").values():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    place = told(rendered, "configuration", tmp_path).objects_place
+    assert getattr(place, "name", None) == "images"
+
+
+def test_a_folder_in_a_section_is_a_volume_too(chart: Any) -> None:
+    rendered = chart.render({"config": {"objects": {"folder": "/images"}}})
+    assert rendered.of("PersistentVolumeClaim")
+    for deployment in rendered.of("Deployment").values():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert {"name": "objects", "mountPath": "/images"} in container["volumeMounts"]
+
+
+def test_certificates_are_mounted_where_the_configuration_names_them(chart: Any) -> None:
+    ha = chart.render(chart.values("ha"))
+    for name, pod in ha.pods():
+        mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert ("/etc/gantry-certificates" in mounts) is not name.startswith("Pod/"), name
 
 
 def test_notes_say_how_to_send_a_first_study(rendered: Any) -> None:
