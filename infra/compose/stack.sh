@@ -30,7 +30,7 @@ passwords() {
     [ -f .env ] && return
     (
         umask 077
-        for name in DATABASE_PASSWORD BROKER_PASSWORD GRAFANA_PASSWORD; do
+        for name in DATABASE_PASSWORD BROKER_PASSWORD OBJECTS_PASSWORD GRAFANA_PASSWORD; do
             echo "$name=$(secret)"
         done >.env.new
     )
@@ -83,7 +83,8 @@ case "${1:-}" in
     up)
         shift
         passwords
-        compose up --detach --build $free "$@"
+        compose build ingress
+        compose up --detach $free "$@"
         ;;
     check) check ;;
     gantry)

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Makes stand-ins for the public base images out of Debian packages, under the names that the
 # Dockerfile and docker-compose.yml use, for a machine that reaches no image registry. Needs root,
-# buildah and debootstrap. They are not of the versions of the images that they stand in for, and
-# there is none for Grafana, which Debian does not have.
+# buildah and debootstrap. They are not of the versions of the images that they stand in for; the S3
+# server is another one; and there is none for Grafana, which Debian does not have.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 suite=bookworm
@@ -38,12 +38,14 @@ chroot "$work/root" /bin/sh -ec '
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -yq --no-install-recommends \
-        postgresql redis-server prometheus orthanc orthanc-dicomweb curl
+        postgresql redis-server prometheus orthanc radosgw ceph-mon ceph-osd ceph-common
     apt-get clean
     rm -rf /var/lib/apt/lists/*' >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
 install -m 755 "$here/stand-in-postgres.sh" "$work/root/usr/local/bin/docker-entrypoint.sh"
+install -m 755 "$here/stand-in-s3.sh" "$work/root/usr/local/bin/weed"
 image docker.io/library/postgres:18 --entrypoint '["docker-entrypoint.sh"]' --cmd postgres
 image docker.io/library/redis:8 --cmd redis-server
 install -d -o nobody "$work/root/prometheus"
 image docker.io/prom/prometheus:v3.8.0 --user nobody --entrypoint '["/bin/prometheus"]'
 image docker.io/jodogne/orthanc:1.12.9 --entrypoint '["Orthanc"]' --cmd /etc/orthanc/orthanc.json
+image docker.io/chrislusf/seaweedfs:4.07 --entrypoint '["weed"]'

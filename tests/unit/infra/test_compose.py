@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from gantry_domain.object_place import Bucket
 from gantry_runtime.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +67,9 @@ def test_gantry_accepts_the_configuration_of_the_stack(tmp_path: Path) -> None:
     assert not settings.listen.loopback
     for url in (settings.database, settings.broker):
         assert urlsplit(url or "").hostname in SERVICES
+    place = settings.objects_place
+    assert isinstance(place, Bucket)
+    assert urlsplit(place.endpoint or "").hostname in SERVICES
     for partner in settings.partners:
         assert partner.address is not None
         assert partner.address.split(":")[0] in SERVICES
@@ -86,7 +90,7 @@ def test_gantrys_containers_are_confined(role: str) -> None:
 def test_no_secret_stands_in_the_file() -> None:
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
-            if "PASSWORD" in key:
+            if "PASSWORD" in key or "SECRET" in key:
                 assert re.fullmatch(r"\$\{\w+:\?.*\}", value), f"{name}: {key}"
     tracked = subprocess.run(
         ["git", "check-ignore", "--quiet", "--no-index", ".env"], cwd=ROOT, check=False
