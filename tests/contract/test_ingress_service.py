@@ -227,6 +227,61 @@ def test_tls_files_that_are_no_use_are_one_line(
     assert f"{tmp_path / 'gantry.yaml'}: cannot be used for TLS" in line
 
 
+def test_little_room_turns_new_associations_away(make_ingress: Callable[..., Ingress]) -> None:
+    ingress = make_ingress("ingress: {free_space_watermark: 1000000TiB}\n")
+    ingress.start()
+    assert "temporary congestion" in str(echo(ingress.port)).lower()
+    name = 'gantry_ingress_associations_rejected_total{partner="CT01",reason="congestion"}'
+    assert ingress.metric(name) == 1
+
+
+def test_much_memory_turns_away_until_something_ends(
+    make_ingress: Callable[..., Ingress],
+) -> None:
+    ingress = make_ingress("ingress: {processes: 1, memory_watermark: 1MiB}\n")
+    ingress.start()
+    held = open_association(ingress.port)
+    assert "temporary congestion" in str(echo(ingress.port)).lower()
+    # What is in hand goes on.
+    context = held.accepts(CT, EXPLICIT)
+    assert context is not None
+    answer = held.store(
+        SOPClassUID=CT, SOPInstanceUID=SOP_INSTANCE.decode(), context=context, chunks=[DATA_SET]
+    )
+    assert answer.status == 0
+    held.release()
+    eventually(lambda: echo(ingress.port) == 0, "with nothing in hand there is no waiting")
+
+
+def test_two_hundred_idle_associations_beside_busy_ones(
+    make_ingress: Callable[..., Ingress],
+) -> None:
+    ingress = make_ingress("ingress: {processes: 2, max_associations: 208}\n")
+    ingress.start()
+    modalities = [Modality(ingress.port) for _ in range(8)]
+    eventually(lambda: all(m.acknowledged for m in modalities), "images come in")
+    idle = [open_association(ingress.port) for _ in range(200)]
+    assert "local limit" in str(echo(ingress.port))
+    before = [len(m.acknowledged) for m in modalities]
+    eventually(
+        lambda: all(
+            len(m.acknowledged) > count + 3 for m, count in zip(modalities, before, strict=True)
+        ),
+        "the busy ones go on",
+    )
+    # They vanish without a farewell.
+    for assoc in idle:
+        assoc.interrupt()
+        with suppress(GantryError):
+            assoc.abort()
+    eventually(lambda: echo(ingress.port) == 0, "their slots are free")
+    eventually(lambda: ingress.metric("gantry_ingress_associations_active") == 8, "all of them")
+    for modality in modalities:
+        modality.finish()
+    assert not [status for modality in modalities for status in modality.refused]
+    assert ingress.peak_memory() < 250 * 2**20
+
+
 def test_the_limit_holds_over_all_processes(make_ingress: Callable[..., Ingress]) -> None:
     ingress = make_ingress("ingress: {processes: 2, max_associations: 3}\n")
     ingress.start()

@@ -63,6 +63,10 @@ def _admit_all(_peer: Peer) -> Rejection | None:
     return None
 
 
+def _never_congested(_associations: int) -> bool:
+    return False
+
+
 def _alike(_peer: Peer) -> Terms:
     return Terms()
 
@@ -94,12 +98,14 @@ class DimseServer:
         tls: ServerTLS | None = None,
         proxies: Sequence[IPv4Network | IPv6Network] = (),
         identities: UserIdentities | None = None,
+        congested: Callable[[int], bool] = _never_congested,
     ) -> None:
         """Take the listening sockets over; `start` begins to accept.
 
         Connections to `tls_listener` begin with a handshake of `tls`, and those from `proxies`
         with a header of the PROXY protocol that says who calls. `identities` are the users that
-        are accepted; None: any.
+        are accepted; None: any. `congested` says, given how many associations are established here,
+        whether to turn others away for a while.
 
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
@@ -124,6 +130,7 @@ class DimseServer:
         self._tls = tls
         self._proxies = proxies
         self._identities = identities
+        self._congested = congested
         self._ae = _application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
@@ -283,7 +290,7 @@ class DimseServer:
                 self._slots.release(slot)
 
     def _refusal(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
-        if self._departure.begun:
+        if self._departure.begun or self._congested(self.active):
             return TEMPORARY_CONGESTION
         if not request.protocol_version & 1:  # PS3.8 Table 9-11: the other bits are not tested
             return PROTOCOL_VERSION_NOT_SUPPORTED

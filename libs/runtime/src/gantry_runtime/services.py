@@ -59,6 +59,10 @@ class Ingress(DimseDoor):
         "20s"
     )
     """How long a C-STORE waits for a store that is away before it is answered with A700."""
+    memory_watermark: Size = 2**30
+    """Resident bytes of one process above which new associations are turned away (2/3/1)."""
+    free_space_watermark: Size | None = None
+    """Free bytes of a folder as object store below which they are; None: not looked at."""
     sop_classes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
     """Private storage classes that are taken too, besides those that are known."""
 

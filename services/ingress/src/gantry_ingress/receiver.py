@@ -25,6 +25,7 @@ from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
 from gantry_ingress.reception import StoreService
+from gantry_ingress.watermarks import Watermarks
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
@@ -84,6 +85,7 @@ def _make_server(
 ) -> DimseServer:
     limits = settings.ingress
     files = tls_files(settings)
+    place = settings.objects_place
     partners = partners_of(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
@@ -112,6 +114,11 @@ def _make_server(
         tls_listener=process.sockets.get(TLS_LISTENER),
         tls=ServerTLS(files, on_refused=_tell_refused) if files else None,
         proxies=settings.listen.proxies,
+        congested=Watermarks(
+            memory=limits.memory_watermark,
+            free_space=limits.free_space_watermark,
+            folder=place if isinstance(place, Path) else None,
+        ).congested,
     )
 
 
