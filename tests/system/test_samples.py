@@ -27,7 +27,8 @@ from blackbox.waiting import until
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 _AT_ONCE = 100  # presentation contexts of one association
-_SETTLING = 120  # seconds: pairs whose pixels are to be compared are decoded in processes of their own
+# Seconds: pairs whose pixels are to be compared are decoded in processes of their own.
+_SETTLING = 120
 # Refused for what they are: the class is no storage class (PS3.4 Annex B) or the status says why.
 _FAILURES = {0xA900, 0xC000, 0x0122}
 
