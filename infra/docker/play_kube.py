@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gantry"
 DATABASE = "gantry_kube"
 _PATIENCE = 120.0
+_HOST_PORTS = 30_000
 
 
 def podman(*arguments: str, text: str | None = None, check: bool = True) -> str:
@@ -74,6 +75,14 @@ def play(manifests: list[dict[str, Any]], network: str) -> None:
     podman("play", "kube", "--network", network, "-", text=yaml.safe_dump_all(manifests))
 
 
+def on_loopback(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Podman publishes every port of a container: on loopback, and beside those of the stack."""
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        for port in container["ports"]:
+            port |= {"hostIP": "127.0.0.1", "hostPort": port["containerPort"] + _HOST_PORTS}
+    return deployment
+
+
 def await_state(what: str, pod: str, command: list[str]) -> None:
     """Wait until a command in a container ends well."""
     deadline = time.monotonic() + _PATIENCE
@@ -108,7 +117,7 @@ def main() -> int:
         "spec": job["spec"]["template"]["spec"],
     }
     maps, claims = by_kind["ConfigMap"], by_kind.get("PersistentVolumeClaim", [])
-    services = [*maps, *claims, *by_kind["Deployment"]]
+    services = [*maps, *claims, *map(on_loopback, by_kind["Deployment"])]
     ask = ["exec", arguments.database_container, "sh", "-c"]
     connect = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U gantry -d gantry -c'
 
