@@ -12,6 +12,7 @@ process that is killed from outside costs each object in its hand one attempt at
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection, Engine
@@ -51,11 +52,14 @@ class CarefulIndexer:
         engine: Engine,
         rules: ReadingRules,
         stopping: threading.Event | None = None,
+        readers: Executor | None = None,
     ) -> None:
+        """`readers` read several headers at once."""
         self._store = store
         self._engine = engine
         self._rules = rules
         self._stopping = stopping
+        self._readers = readers
         # What the database was not there to take: those attempts have ended, and must not count.
         self._owed: list[Note] = []
 
@@ -88,6 +92,7 @@ class CarefulIndexer:
             engine=self._engine,
             rules=self._rules,
             stopping=self._stopping,
+            readers=self._readers,
         )
 
     def _try_together(self, receipts: Sequence[Receipt]) -> BatchResult:

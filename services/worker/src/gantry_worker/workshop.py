@@ -1,6 +1,7 @@
 """What the tasks of one pool process work with, opened after the fork when first needed."""
 
 import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -9,12 +10,15 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.caution import CarefulIndexer
 from gantry_archive.reading import ReadingRules, reading_rules
+from gantry_domain.object_place import Bucket
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue import make_celery
 from gantry_worker.broker import Broker
+
+_READERS = 8
 
 
 @dataclass
@@ -45,8 +49,18 @@ class Workshop:
     def indexer(self) -> CarefulIndexer:
         """What indexes, with the store and the index of this process. Raises as `store` does."""
         return CarefulIndexer(
-            store=self.store, engine=self.engine, rules=self.rules, stopping=self.stopping
+            store=self.store,
+            engine=self.engine,
+            rules=self.rules,
+            stopping=self.stopping,
+            readers=self._readers(),
         )
+
+    def _readers(self) -> Executor | None:
+        """Where each header costs a way to a server and back, several are read at once."""
+        if isinstance(self.settings.objects_place, Bucket):
+            return ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        return None
 
     @cached_property
     def broker(self) -> Broker:
