@@ -16,7 +16,10 @@ from kombu.exceptions import OperationalError
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.keys import new_object_id
 from gantry_domain.receipts import Receipt
-from gantry_stores.queue import INDEX_QUEUE, ReceiptPublisher, broker_address, make_celery
+from gantry_stores.queue.address import broker_address
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import INDEX_QUEUE
+from gantry_stores.queue.receipts import ReceiptPublisher
 from gantry_testkit import unprivileged
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.tls_door import TlsDoor

@@ -102,6 +102,7 @@ def test_an_object_that_kills_is_given_up_and_its_companions_are_indexed(tmp_pat
         assert worker.ready()
 
 
+@pytest.mark.long
 def test_what_was_counted_survives_the_broker_and_the_sweep_hands_it_over(tmp_path):
     """Each message of the sweep is a new one, and its object may kill again."""
     with poisoned(tmp_path, sweep="{after: 2s, every: 1s}") as (worker, poison):
@@ -126,6 +127,7 @@ def attempts(worker: Worker, sent: Sent) -> int:
     return int(found[0][0]) if found else -1
 
 
+@pytest.mark.long
 def test_kills_from_outside_condemn_nobody(tmp_path):
     with poisoned(tmp_path) as (worker, poison):
         sent = images(worker.store, 8)

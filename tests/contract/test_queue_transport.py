@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from kombu import Consumer, Message, Producer, Queue
 
-from gantry_stores.queue import INDEX_QUEUE, make_celery
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import INDEX_QUEUE
 from gantry_testkit.redis_server import RedisServer
 
 PREFETCH = 2

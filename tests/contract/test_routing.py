@@ -12,7 +12,10 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_archive.reindex import reindex
+from gantry_domain.keys import OBJECTS, parse_object_key
+from gantry_domain.receipts import Receipt
 from gantry_domain.routes import Route
+from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import NO_POLICIES, image, new_uid, receipts, rows, stage
@@ -175,14 +178,32 @@ def test_an_index_built_anew_routes_nothing_but_what_comes_later(
     archive: Archive, empty_database_url: str
 ) -> None:
     study = archive.receive()
-    from gantry_stores.index import migrations
-
     migrations.upgrade(empty_database_url)
     engine = make_engine(empty_database_url)
     reindex(archive.store, engine, policies=NO_POLICIES)
     anew = Archive(engine, archive.store)
     anew.complete()
     assert anew.plan(ALL) == NOTHING
+    anew.receive(study)
+    assert anew.plan(ALL) == Planned(1, 1)
+    engine.dispose()
+
+
+def test_what_was_stored_before_the_index_was_made_is_not_sent_again(
+    archive: Archive, empty_database_url: str
+) -> None:
+    study = archive.receive()
+    sent = [Receipt(parse_object_key(stat.key), stat.size) for stat in archive.store.list(OBJECTS)]
+    migrations.upgrade(empty_database_url)  # the database was lost
+    engine = make_engine(empty_database_url)
+    anew = Archive(engine, archive.store)
+    index_batch(sent, store=archive.store, engine=engine, rules=ReadingRules())  # by the sweep
+    judge_studies(engine, NO_POLICIES)
+    anew.complete()
+    assert anew.plan(ALL) == Planned(1, 0)
+    assert anew.plan(ALL) == NOTHING
+    anew.receive()
+    assert anew.plan(ALL) == Planned(1, 1)
     anew.receive(study)
     assert anew.plan(ALL) == Planned(1, 1)
     engine.dispose()

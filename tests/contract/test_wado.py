@@ -340,6 +340,7 @@ def no_null_values(node: object) -> bool:
     return all(map(no_null_values, node)) if isinstance(node, list) else True
 
 
+@pytest.mark.long
 def test_real_files_come_back_byte_for_byte(web, sample_files):
     """Every file that can be indexed: retrieved as stored, metadata valid, never a 5xx."""
     put = web.put(*sample_files)

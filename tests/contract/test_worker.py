@@ -4,9 +4,11 @@ import os
 import signal
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from gantry_domain.keys import OBJECTS, first_object_id, parse_object_key
 from gantry_domain.receipts import Receipt, encode_receipts
-from gantry_stores.queue import INDEX_QUEUE, INDEX_TASK
+from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 from gantry_testkit.stored import encoded, image, rows, stage, states, with_changes
 from gantry_testkit.worker_process import images, parent, running, until
 
@@ -89,6 +91,7 @@ def test_what_was_in_hand_when_a_pool_process_is_killed_is_indexed(tmp_path):
         assert worker.ready()
 
 
+@pytest.mark.long
 def test_the_database_away_for_longer_than_a_task_waits(tmp_path):
     """Messages go back to the broker: nothing waits for the sweep, which never runs here."""
     with running(tmp_path) as worker:
@@ -110,6 +113,7 @@ def test_the_database_away_for_longer_than_a_task_waits(tmp_path):
         until(worker.ready, "it is ready again")
 
 
+@pytest.mark.long
 def test_redis_killed_and_empty_the_sweep_finds_what_it_held(tmp_path):
     with running(tmp_path, sweep="{after: 2s, every: 1s}") as worker:
         first = images(worker.store, 5)
@@ -129,6 +133,7 @@ def test_redis_killed_and_empty_the_sweep_finds_what_it_held(tmp_path):
         assert worker.pools()
 
 
+@pytest.mark.long
 def test_the_sweep_adds_to_no_long_queue_and_memory_of_redis_is_bounded(tmp_path):
     with running(tmp_path, sweep="{after: 1s, every: 1s}") as worker:
         worker.postgres.stop()

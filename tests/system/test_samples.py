@@ -190,6 +190,7 @@ def _check_json(item: dict[str, object]) -> None:
                         _check_json(nested)
 
 
+@pytest.mark.long
 def test_dcmtk_sends_the_same_files(gantry: Gantry, files: list[RealFile], index: Index) -> None:
     samples = [file.sample for file in files]
     # dcmtk makes the command from the data set, so that the two cannot differ.

@@ -91,6 +91,7 @@ def test_listeners_are_on_loopback_alone(gantry: Gantry) -> None:
                 assert fields[1].startswith("0100007F:"), line
 
 
+@pytest.mark.long
 def test_a_second_run_beside_the_first_is_killed_started_again_and_stopped(
     gantry: Gantry, new_gantry: NewGantry, tmp_path: Path
 ) -> None:

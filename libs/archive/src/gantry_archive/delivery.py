@@ -49,13 +49,16 @@ def plan_routes(engine: Engine, routes: Sequence[Route], *, limit: int = 1000) -
     it last changed; several workers may do so at once.
 
     A study without any route counts as asked too: a route that is added later is about what comes
-    later. Raises `IndexUnavailable`.
+    later. So does one that was stored before the index was made: whoever loses the database and
+    starts with an empty one would send the whole archive again. Raises `IndexUnavailable`.
     """
     studies = deliveries = 0
     while studies < limit:
         with transaction(engine) as connection:
             found = studies_to_route(connection, limit=_AT_ONCE, with_senders=bool(routes))
             for study in found:
+                if study.older_than_index:
+                    continue
                 for destination in destinations(routes, study.facts):
                     deliveries += plan_routed(connection, study, destination) > 0
             if found:

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.section import Section
 from gantry_runtime.values import (
     AETitle,
@@ -44,9 +43,13 @@ class Partner(Section):
     def _known_syntaxes(cls, uids: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if uids == ():
             raise ValueError("an empty list accepts nothing; leave the key out to accept all")
-        for uid in uids or ():
-            if uid not in TRANSFER_SYNTAXES:
-                raise ValueError(f"{uid} is no transfer syntax that can be stored")
+        if uids:
+            # The table comes with all of pydicom, which supervisors and commands do without.
+            from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
+
+            for uid in uids:
+                if uid not in TRANSFER_SYNTAXES:
+                    raise ValueError(f"{uid} is no transfer syntax that can be stored")
         return uids
 
     @field_validator("hosts")

@@ -18,7 +18,8 @@ from gantry_domain.receipts import encode_receipts
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
-from gantry_stores.queue import INDEX_QUEUE, INDEX_TASK, make_celery
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import Sent, image, receipts, stage, states

@@ -13,7 +13,7 @@ from gantry_cli.service import listeners
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import Settings
-from gantry_stores.queue import broker_address
+from gantry_stores.queue.address import broker_address
 
 _CONNECT_SECONDS = 3
 _LOOK_AGAIN = 0.25

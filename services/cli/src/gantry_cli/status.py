@@ -21,7 +21,7 @@ from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_lists import backlog
 from gantry_stores.index.schema import closed_hour, object_, open_hour, study
-from gantry_stores.queue.application import QUEUES
+from gantry_stores.queue.names import QUEUES
 
 # Counting a hundred million rows would take minutes, and nobody needs the exact number.
 _COUNTED = 10_000

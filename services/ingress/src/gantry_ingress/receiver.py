@@ -31,7 +31,8 @@ from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.objects import ObjectStore, open_store
-from gantry_stores.queue import ReceiptPublisher, make_celery
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.receipts import ReceiptPublisher
 
 log = get_logger(__name__)
 

@@ -7,7 +7,7 @@ delivery rows ──────────────────────
 
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
-from gantry_stores.queue import BEAT_QUEUE, INDEX_QUEUE, JUDGE_QUEUE
+from gantry_stores.queue.names import BEAT_QUEUE, INDEX_QUEUE, JUDGE_QUEUE
 
 # A batch waits at most half of it for the database, and then goes back to the broker; lanes end
 # their present instances, then break off.

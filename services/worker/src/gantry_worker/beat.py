@@ -18,14 +18,8 @@ from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, ping
 from gantry_stores.objects import ObjectStore, open_store
-from gantry_stores.queue import (
-    BEAT_QUEUE,
-    JUDGE_TASK,
-    MEASURE_TASK,
-    PURGE_TASK,
-    SWEEP_TASK,
-    make_celery,
-)
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.names import BEAT_QUEUE, JUDGE_TASK, MEASURE_TASK, PURGE_TASK, SWEEP_TASK
 from gantry_worker.broker import Broker
 
 log = get_logger(__name__)

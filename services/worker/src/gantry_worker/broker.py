@@ -8,7 +8,7 @@ from kombu import Connection
 
 from gantry_domain.errors import TransientError
 from gantry_domain.receipts import Receipt, encode_receipts
-from gantry_stores.queue import INDEX_QUEUE, INDEX_TASK
+from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 
 
 class BrokerUnavailable(TransientError):

@@ -15,7 +15,7 @@ from gantry_runtime.lifeline import die_with_parent
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.queue import make_celery
+from gantry_stores.queue.application import make_celery
 from gantry_worker.tasks import register
 from gantry_worker.workshop import Workshop
 

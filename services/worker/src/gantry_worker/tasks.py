@@ -8,7 +8,7 @@ from celery.exceptions import Reject
 
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_runtime.logs import get_logger
-from gantry_stores.queue import INDEX_TASK, JUDGE_TASK, MEASURE_TASK, PURGE_TASK, SWEEP_TASK
+from gantry_stores.queue.names import INDEX_TASK, JUDGE_TASK, MEASURE_TASK, PURGE_TASK, SWEEP_TASK
 from gantry_worker import metrics, work
 from gantry_worker.workshop import Workshop
 

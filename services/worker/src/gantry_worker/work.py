@@ -21,7 +21,7 @@ from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import open_hours
 from gantry_stores.index.suspects import acquit_indexed, count_suspects
 from gantry_stores.index.verdicts import count_waiting
-from gantry_stores.queue import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
+from gantry_stores.queue.names import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
 from gantry_worker import metrics
 from gantry_worker.workshop import Workshop
 

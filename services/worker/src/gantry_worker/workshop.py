@@ -15,7 +15,7 @@ from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import ObjectStore, open_store
-from gantry_stores.queue import make_celery
+from gantry_stores.queue.application import make_celery
 from gantry_worker.broker import Broker
 
 _READERS = 8

@@ -18,7 +18,8 @@ _STUDY_DESCRIPTION = "00081030"
 # Studies that are complete and accepted as they are now, and whose routes were not asked since.
 _TO_ROUTE = f"""
     SELECT pk, partition, study_instance_uid, revision, completed_at, modalities_in_study,
-           sop_classes_in_study, attributes->'{_STUDY_DESCRIPTION}'->'Value'->>0 AS description
+           sop_classes_in_study, attributes->'{_STUDY_DESCRIPTION}'->'Value'->>0 AS description,
+           last_received_at >= (SELECT min(began_at) FROM beginning) AS received_since
     FROM study
     WHERE (routed_revision IS NULL OR routed_revision < revision)
       AND completed_revision = revision AND judged_revision = revision AND verdict = 'accepted'
@@ -93,13 +94,17 @@ _FIND = """
 
 @dataclass(frozen=True, slots=True)
 class StudyToRoute:
-    """A complete and accepted study at the revision that its facts describe."""
+    """A complete and accepted study at the revision that its facts describe.
+
+    `older_than_index`: all of it was stored before the index was made, by which it was found again.
+    """
 
     pk: int
     StudyInstanceUID: str
     revision: int
     completed_at: object
     facts: StudyFacts
+    older_than_index: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,14 @@ def studies_to_route(
             called_aes=tuple(senders.called or ()) if senders else (),
         )
         studies.append(
-            StudyToRoute(row.pk, row.study_instance_uid, row.revision, row.completed_at, facts)
+            StudyToRoute(
+                row.pk,
+                row.study_instance_uid,
+                row.revision,
+                row.completed_at,
+                facts,
+                older_than_index=not row.received_since,
+            )
         )
     return studies
 

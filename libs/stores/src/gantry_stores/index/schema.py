@@ -280,6 +280,14 @@ suspect = Table(
     Column("attempts", Integer, nullable=False),
 )
 
+# One row: when the index was made. What was stored before and is found again, as after the loss of
+# the database, is not forwarded by itself.
+beginning = Table(
+    "beginning",
+    metadata,
+    Column("began_at", DateTime(timezone=True), primary_key=True),
+)
+
 # A study, series or instance on its way to one destination. It refers to the index by UIDs, for
 # it tells what was sent also when the study has gone.
 delivery = Table(

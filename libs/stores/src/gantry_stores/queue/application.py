@@ -9,22 +9,19 @@ from celery import Celery
 from kombu import Queue
 
 from gantry_stores.queue.address import broker_address
+from gantry_stores.queue.names import (
+    BEAT_QUEUE,
+    INDEX_QUEUE,
+    INDEX_TASK,
+    JUDGE_QUEUE,
+    JUDGE_TASK,
+    MEASURE_TASK,
+    PURGE_TASK,
+    QUEUES,
+    SWEEP_TASK,
+    VISIBILITY_SECONDS,
+)
 from gantry_stores.queue.transport import use_transport
-
-INDEX_QUEUE = "index"
-JUDGE_QUEUE = "judge"
-FORWARD_QUEUE = "forward"
-BEAT_QUEUE = "beat"
-QUEUES = (INDEX_QUEUE, JUDGE_QUEUE, FORWARD_QUEUE, BEAT_QUEUE)
-
-INDEX_TASK = "gantry.index"
-JUDGE_TASK = "gantry.judge"
-SWEEP_TASK = "gantry.sweep"
-PURGE_TASK = "gantry.purge"
-MEASURE_TASK = "gantry.measure"
-
-VISIBILITY_SECONDS = 60
-LONGEST_TASK_SECONDS = VISIBILITY_SECONDS // 3
 
 _SOCKET_SECONDS = 10
 

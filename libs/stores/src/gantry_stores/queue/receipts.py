@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from gantry_domain.receipts import Receipt, encode_receipts
-from gantry_stores.queue.application import INDEX_QUEUE, INDEX_TASK
+from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0

@@ -1,0 +1,16 @@
+"""The names of queues and tasks, and how long a task may take."""
+
+INDEX_QUEUE = "index"
+JUDGE_QUEUE = "judge"
+FORWARD_QUEUE = "forward"
+BEAT_QUEUE = "beat"
+QUEUES = (INDEX_QUEUE, JUDGE_QUEUE, FORWARD_QUEUE, BEAT_QUEUE)
+
+INDEX_TASK = "gantry.index"
+JUDGE_TASK = "gantry.judge"
+SWEEP_TASK = "gantry.sweep"
+PURGE_TASK = "gantry.purge"
+MEASURE_TASK = "gantry.measure"
+
+VISIBILITY_SECONDS = 60
+LONGEST_TASK_SECONDS = VISIBILITY_SECONDS // 3
