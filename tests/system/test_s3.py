@@ -55,6 +55,12 @@ class Place:
         assert not self.store.begun()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _asked_for(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--objects") != "s3":
+        pytest.skip("part of the tests on S3: ./gantry test --objects s3 tests/system/test_s3.py")
+
+
 @pytest.fixture(scope="module")
 def place(
     tmp_path_factory: pytest.TempPathFactory, new_bucket: Callable[[], BucketStore]
