@@ -217,6 +217,7 @@ class TestRejections:
         for sock in (idle[1], *silent):
             sock.close()
         eventually(lambda: slots.held == 0)
+        door.server.close()  # its threads may still have the slots in hand
         slots.close()
 
     def test_too_many_connections_are_closed_at_once(self, open_door: Callable[..., Door]) -> None:

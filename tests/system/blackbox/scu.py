@@ -67,9 +67,13 @@ class _Checkpoint(threading.Event):
         self.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
+        # Said again and again: what was said before the last exchange does not count for the next.
+        while not self.is_set():
             self._stands.set()
-        return super().wait(timeout)
+            if super().wait(0.05):
+                break
+        self._stands.clear()
+        return True
 
     def set(self) -> None:
         self._stands.clear()
