@@ -75,7 +75,7 @@ class TestLimitOfOneCaller:
         slots.close()
 
     def test_a_greedy_caller_leaves_room_for_others(
-        self, open_door: Callable[..., Door], slots: AssociationSlots
+        self, slots: AssociationSlots, open_door: Callable[..., Door]
     ) -> None:
         partners = Partners(
             own_titles=["GANTRY"],
@@ -107,6 +107,7 @@ class TestLimitOfOneCaller:
         with established(door):
             assert exchange(door, association_request()) == rejected(2, 3, 2)
         eventually(lambda: slots.held == 0)
+        door.server.close()  # its threads may still have the slots in hand
         slots.close()
 
     def test_processes_count_one_caller_together(self, tmp_path: Path) -> None:
