@@ -58,7 +58,7 @@ class Ward:
                 device.stop()
                 self.acknowledged += device.acknowledged
 
-    def nothing_is_lost(self, *, seconds: float = 60) -> None:
+    def nothing_is_lost(self, *, seconds: float = 150) -> None:
         """Every acknowledged image is found, with its bytes; the store and the index agree."""
         until(self.run.ready, "every service is ready again", seconds=seconds)
         # Listing a bucket of a thousand objects takes the server a tenth of a second.
@@ -225,6 +225,7 @@ def _running(run: Gantry, program: str) -> bool:
         return False
 
 
+@pytest.mark.timeout(400)
 def test_postgresql_stands_still_for_20_seconds(ward: Ward) -> None:
     stopped = [s for s in ward.run.processes().values() if s.arguments[0].startswith("postgres")]
     stopped.append(ward.run.engine("postgres"))
