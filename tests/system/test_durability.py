@@ -24,6 +24,8 @@ from blackbox.scu import Modality, associate, begin_store, contexts_of, send
 from blackbox.stores import NewStore
 from blackbox.waiting import until
 
+pytestmark = pytest.mark.timeout(400)
+
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 2s}
@@ -225,7 +227,6 @@ def _running(run: Gantry, program: str) -> bool:
         return False
 
 
-@pytest.mark.timeout(400)
 def test_postgresql_stands_still_for_20_seconds(ward: Ward) -> None:
     stopped = [s for s in ward.run.processes().values() if s.arguments[0].startswith("postgres")]
     stopped.append(ward.run.engine("postgres"))
