@@ -275,6 +275,8 @@ def test_a_new_index_from_the_store_is_the_same(
     _send_what_is_odd(ward)
     ward.nothing_is_lost()
     assert len(ward.kept) > 200
+    purged = "SELECT count(*) = 0 FROM object WHERE state = 'duplicate' AND reason = 'same_bytes'"
+    until(lambda: ward.index.rows(purged) == [(True,)], "what is there twice is purged")
     before = ward.index.snapshot()
     states = {row[0] for row in ward.index.rows("SELECT DISTINCT state FROM object")}
     assert {"primary", "duplicate", "conflict"} <= states
