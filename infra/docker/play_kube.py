@@ -91,7 +91,7 @@ def await_state(what: str, pod: str, command: list[str]) -> None:
     ).returncode:
         if time.monotonic() > deadline:
             raise SystemExit(f"{what}: not in time\n{podman('logs', '--tail=20', pod)}")
-        time.sleep(1)
+        time.sleep(1)  # between two attempts, until the deadline
     print(f"play_kube: {what}")
 
 

@@ -419,7 +419,7 @@ def test_a_slow_peer_that_makes_progress_is_waited_for() -> None:
     ae.add_supported_context(CT, EXPLICIT_VR_LITTLE_ENDIAN)
 
     def slow(event: evt.Event) -> int:
-        time.sleep(1.0)
+        time.sleep(1.0)  # what a slow archive takes
         return 0x0000
 
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, slow)])

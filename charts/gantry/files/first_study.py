@@ -106,7 +106,7 @@ def main() -> int:
                 print("QIDO: found")
                 return 0
             last = f"{status}, without the study"
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two questions, until the deadline
     print(f"QIDO: not found in time; the last answer was {last}")
     return 1
 

@@ -130,7 +130,7 @@ class CarefulIndexer:
         self._write(before)
         try:
             yield
-        except BaseException:
+        except BaseException:  # the attempt has ended, whatever ended it, and must not count
             self._owed.append(failed)
             with contextlib.suppress(TransientError):
                 self._pay()

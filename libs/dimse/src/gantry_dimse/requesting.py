@@ -94,7 +94,7 @@ def request_association(
         if not requested.contexts.accepted:
             _abort(connection)
             raise NoAcceptedContext
-    except BaseException:
+    except BaseException:  # no connection is left behind, whatever ended the attempt
         connection.close()
         raise
     return requested

@@ -136,7 +136,7 @@ class StorageAssociation:
         try:
             self._send_message(context.id, cs.encode_command_set(command), chunks)
             answer = self._response(C_STORE_RQ | RESPONSE, message_id)
-        except BaseException:
+        except BaseException:  # in the middle of a message nothing else can be sent
             self.abort()
             raise
         return StoreResponse(answer.status, answer.error_comment)
@@ -158,7 +158,7 @@ class StorageAssociation:
         try:
             self._send_message(contexts[0].id, cs.encode_command_set(command), None)
             return self._response(C_ECHO_RQ | RESPONSE, message_id).status
-        except BaseException:
+        except BaseException:  # in the middle of a message nothing else can be sent
             self.abort()
             raise
 

@@ -21,6 +21,6 @@ def run(main: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except Exception:
+    except Exception:  # the door of the process: whatever it is, it is logged and its status tells
         log.exception("program_failed")
         return 1

@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _DEAD = "dead"
 
+# prometheus_client has no types for what serves several processes: hence what mypy is told below.
 # When a process began to count is of no use where processes are summed.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -87,7 +87,7 @@ class S3Server:
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # no server is left behind, Ctrl-C included
             self.close()
             raise
 
