@@ -192,7 +192,8 @@ def _certificate(tls: ssl.SSLSocket) -> PeerCertificate | None:
     described = tls.getpeercert()
     if not encoded or not described:
         return None
-    # The types of the standard library say less. Python describes names as ((("commonName", "ct01"),), ...) and (("DNS", "ct01.example"), ...).
+    # The standard library types say less than what its names really are:
+    # ((("commonName", "ct01"),), ...) and (("DNS", "ct01.example"), ...).
     subject: tuple[tuple[tuple[str, str], ...], ...] = described.get("subject", ())  # type: ignore[assignment]
     alternatives: tuple[tuple[str, str], ...] = described.get("subjectAltName", ())  # type: ignore[assignment]
     names = {value for part in subject for key, value in part if key == "commonName"}
