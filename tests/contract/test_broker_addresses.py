@@ -3,9 +3,7 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,16 +19,10 @@ from gantry_stores.queue.application import make_celery
 from gantry_stores.queue.names import INDEX_QUEUE
 from gantry_stores.queue.receipts import ReceiptPublisher
 from gantry_testkit import unprivileged
+from gantry_testkit.ports import free_port
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.tls_door import TlsDoor
-
-
-def until(condition: object, what: str, seconds: float = 30) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+from gantry_testkit.waiting import until
 
 
 def waiting(server: RedisServer) -> int:
@@ -81,7 +73,7 @@ class Watched:
 
     def __init__(self, folder: Path, binary: Path) -> None:
         self.folder = folder
-        self.port, self.sentinel_port = _free_port(), _free_port()
+        self.port, self.sentinel_port = free_port(), free_port()
         self._log = (folder / "log").open("wb")
         configuration = folder / "sentinel.conf"
         configuration.write_text(
@@ -132,7 +124,7 @@ def watched(redis_server: RedisServer) -> Iterator[Watched]:
 
 def test_sentinel_says_where_the_broker_is(watched: Watched) -> None:
     # The first Sentinel is down.
-    url = f"sentinel://127.0.0.1:{_free_port()},127.0.0.1:{watched.sentinel_port}/0?master=ours"
+    url = f"sentinel://127.0.0.1:{free_port()},127.0.0.1:{watched.sentinel_port}/0?master=ours"
     publisher = publish(url)
     until(lambda: watched.waiting() == 1, "the receipt is in the queue of the master")
     publisher.close(5)
@@ -158,9 +150,3 @@ def test_passwords_are_not_shown() -> None:
     assert address.url == "sentinel://:hush@one:1/3;sentinel://:hush@two:26379/3"
     assert address.options["sentinel_kwargs"]["password"] == "hush"
     assert address.options["sentinel_kwargs"]["ssl"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -18,7 +18,8 @@ from gantry_stores.index.suspects import count_attempt
 from gantry_stores.objects import DirectoryStore, StoreUnavailable
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.stored import Sent, receipts, rows, states
-from gantry_testkit.worker_process import Worker, images, running, until
+from gantry_testkit.waiting import until
+from gantry_testkit.worker_process import Worker, images, running
 
 CHILDREN = Path(__file__).parent / "runtime_children"
 

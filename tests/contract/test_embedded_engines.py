@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gantry_cli.keeper import Keeper
 from gantry_cli.reach import await_broker, await_database, broker_connection
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.settings import Settings, load_settings
+from gantry_testkit.waiting import until
 
 
 @pytest.fixture
@@ -40,13 +41,6 @@ def data() -> Iterator[Path]:
 
 def settings_for(data: Path, **names: str) -> Settings:
     return load_settings({"GANTRY_DATA": str(data), **names})
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -1,109 +1,36 @@
 """The DIMSE port of the query service as it runs: memory, a database that goes, drain, metrics."""
 
-import os
-import random
 import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from gantry_domain.information_models import STUDY_ROOT_FIND
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.postgres import PostgresServer
+from gantry_testkit.query_process import QueryService
 from gantry_testkit.query_scu import answers, associated, count_answers, identifier
+from gantry_testkit.waiting import until
 
 MATCHES = 100_000
 SECRET = "SECRET^PATIENT"
+
+# One process for each door.
+ONE_EACH = (
+    "http: {processes: 1}\nquery: {processes: 1, max_associations: 3}\n"
+    "partners: [{ae_title: WS1}]\n"
+)
 
 # Copies of one study, made by the server: a hundred thousand take seconds.
 COPIES = """
     INSERT INTO study ({columns}, study_instance_uid)
     SELECT {columns}, '1.2.' || n FROM study CROSS JOIN generate_series(1, {number}) n
 """
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        threading.Event().wait(0.05)
-
-
-def free_port_base() -> int:
-    """A port base of which all ports of the service are free."""
-    for base in random.sample(range(8000, 20000, 100), 100):
-        try:
-            for port in (8080, 9103, 11113):
-                socket.create_server(("127.0.0.1", port + base)).close()
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
-
-
-class QueryService:
-    """`python -m gantry_query` with one process for each door."""
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        base = free_port_base()
-        DirectoryStore(folder / "objects")
-        url = make_url(database_url).set(drivername="postgresql")
-        (folder / "gantry.yaml").write_text(
-            f"database: {url}\nobjects: objects\n"
-            "http: {processes: 1}\nquery: {processes: 1, max_associations: 3}\n"
-            "partners: [{ae_title: WS1}]\n"
-        )
-        self.log = folder / "log"
-        self.address = ("127.0.0.1", 11113 + base)
-        self.probes = f"http://127.0.0.1:{9103 + base}"
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")} | {
-            "GANTRY_CONFIG": str(folder / "gantry.yaml"),
-            "GANTRY_DATA": str(folder / "data"),
-            "GANTRY_PORT_BASE": str(base),
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gantry_query"], env=environ, stderr=log
-            )
-
-    def readiness(self) -> str:
-        try:
-            answer = httpx.get(f"{self.probes}/readyz", timeout=10)
-        except httpx.TransportError:
-            return "no answer"
-        return "ready" if answer.status_code == 200 else answer.text
-
-    def metric(self, name: str, **labels: str) -> float:
-        families = text_string_to_metric_families(httpx.get(f"{self.probes}/metrics").text)
-        samples = (sample for family in families for sample in family.samples)
-        return sum(
-            s.value for s in samples if s.name == name and labels.items() <= s.labels.items()
-        )
-
-    def memory(self, peak: bool = False) -> int:
-        """Resident bytes of the process that serves the port."""
-        for status in Path("/proc").glob("[0-9]*/status"):
-            try:
-                command = status.with_name("cmdline").read_bytes()
-                lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            except OSError:
-                continue
-            if b"gantry_query.dimse" in command and int(lines["PPid"]) == self.process.pid:
-                return int(lines["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
-        raise AssertionError("the process is not there")
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +63,24 @@ def database() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def service(tmp_path: Path, database: PostgresServer) -> Iterator[QueryService]:
-    service = QueryService(tmp_path, database.url("index"))
-    eventually(lambda: service.readiness() == "ready", "ready", seconds=60)
+    service = QueryService(tmp_path, database.url("index"), ONE_EACH)
+    service.start()
+    until(service.ready, "ready")
     yield service
-    if service.process.poll() is None:
-        service.process.kill()
-        service.process.wait()
+    service.kill()
+
+
+def peak_memory(service: QueryService) -> int:
+    """The most bytes that the process behind the port had resident."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            command = status.with_name("cmdline").read_bytes()
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        except OSError:
+            continue
+        if b"gantry_query.dimse" in command and int(lines["PPid"]) == service.process.pid:
+            return int(lines["VmHWM"].split()[0]) * 1024
+    raise AssertionError("the process is not there")
 
 
 ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": ""}
@@ -149,15 +88,16 @@ ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": 
 
 @pytest.mark.long
 def test_a_hundred_thousand_matches_cost_no_memory(service) -> None:
-    idle = service.memory(peak=True)
+    idle = peak_memory(service)
     counted, _ = count_answers(service.address, identifier("STUDY", **ALL))
     assert counted == {0xFF00: MATCHES, 0: 1}
-    first = service.memory(peak=True)
+    first = peak_memory(service)
     for _ in range(3):
         count_answers(service.address, identifier("STUDY", **ALL))
-    grown = service.memory(peak=True) - first
+    grown = peak_memory(service) - first
     assert grown < 10 * 2**20, f"{grown / 2**20:.1f} MiB more"
     assert first - idle < 50 * 2**20, f"{idle / 2**20:.1f} MiB, then {first / 2**20:.1f} MiB"
+    assert first < 150 * 2**20
     found = "gantry_query_find_matches_total"
     assert service.metric(found, partner="other", level="study") == 4 * MATCHES
     assert service.metric("gantry_query_find_seconds_count", level="study") == 4
@@ -171,10 +111,10 @@ def test_a_database_that_goes_and_comes(service, database) -> None:
         try:
             (status,), _ = answers(assoc, ds)
             assert status.Status == 0xA700
-            eventually(lambda: "not available" in service.readiness(), "not ready")
+            until(lambda: "not available" in service.readiness()[1], "not ready")
         finally:
             database.start()
-        eventually(lambda: service.readiness() == "ready", "ready again")
+        until(service.ready, "ready again")
         statuses, _ = answers(assoc, ds)
         assert [s.Status for s in statuses] == [0xFF00, 0]
 
@@ -186,7 +126,7 @@ def test_more_associations_than_there_may_be(service) -> None:
         refusal = four[3].acceptor.primitive
         assert (refusal.result, refusal.result_source, refusal.diagnostic) == (2, 3, 2)
     rejected = "gantry_query_associations_rejected_total"
-    eventually(lambda: service.metric(rejected, partner="WS1", reason="limit") == 1, "counted")
+    until(lambda: service.metric(rejected, partner="WS1", reason="limit") == 1, "counted")
     with associated(service.address) as again:
         assert again.is_established
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from gantry_runtime.metrics import sample
 from gantry_stores.index.database import make_engine
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.query_scu import answers, associated, encoded, identifier
+from gantry_testkit.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,6 @@ def test_a_cancel_is_heard_while_the_database_works(many: Engine, serve_find) ->
         assert len(found) == 1
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-
-
 def test_a_peer_that_leaves_in_the_middle_frees_everything(many: Engine, serve_find) -> None:
     def gone() -> float:
         return sample("gantry_query_finds_total", partner="other", level="study", status="gone")
@@ -128,9 +122,9 @@ def test_a_peer_that_leaves_in_the_middle_frees_everything(many: Engine, serve_f
             for _ in assoc.send_c_find(identifier("STUDY", **ALL), STUDY_ROOT_FIND):
                 break
             assoc.abort()
-        eventually(lambda: server.active == 0, "the association ends")
-        eventually(lambda: gone() == before + 1, "the request is counted as abandoned")
-        eventually(lambda: many.pool.checkedout() == 0, "no connection is held")  # type: ignore[attr-defined]
+        until(lambda: server.active == 0, "the association ends")
+        until(lambda: gone() == before + 1, "the request is counted as abandoned")
+        until(lambda: many.pool.checkedout() == 0, "no connection is held")  # type: ignore[attr-defined]
 
 
 def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> None:
@@ -163,7 +157,7 @@ def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> N
                     return False
             return many.pool.checkedout() == 0  # type: ignore[attr-defined]
 
-        eventually(quiet, "the next page is there, and nothing is open any more")
+        until(quiet, "the next page is there, and nothing is open any more")
         request.cancellation.requested = True
         rest = [answer.status.code for answer in answers if answer is not None]
     assert rest == [0xFE00]

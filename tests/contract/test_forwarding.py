@@ -22,7 +22,8 @@ from gantry_stores.index import delivery_lists as lists
 from gantry_stores.index.database import transaction
 from gantry_stores.objects import ObjectStore
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
-from gantry_testkit.peers import free_port, orthanc, storescp
+from gantry_testkit.peers import orthanc, storescp
+from gantry_testkit.ports import free_port
 from gantry_testkit.stored import image, new_uid, rows, stage
 
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"

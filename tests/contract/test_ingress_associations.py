@@ -25,6 +25,7 @@ from gantry_dimse.observer import Ending, Fault
 from gantry_dimse.pdu import HEADER, PDV_HEADER
 from gantry_testkit.door import (
     ABORT_BY_USER,
+    EXPLICIT,
     RELEASE,
     RELEASED,
     Door,
@@ -34,33 +35,13 @@ from gantry_testkit.door import (
     ct,
     data_set_bytes,
     established,
-    eventually,
     exchange,
     p_data,
     pdv,
     receive,
     store_request,
 )
-
-EXPLICIT = "1.2.840.10008.1.2.1"
-IMPLICIT = "1.2.840.10008.1.2"
-JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+from gantry_testkit.waiting import until
 
 
 @pytest.fixture
@@ -148,7 +129,7 @@ class TestStorage:
             sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(0, bytes(5000))))
             sock.sendall(ABORT_BY_USER)
             assert receive(sock) == b""
-        eventually(lambda: door.notes.endings == [(Ending.PEER_ABORTED, "")])
+        until(lambda: door.notes.endings == [(Ending.PEER_ABORTED, "")])
         assert door.storage.aborted == [5000]
         assert door.storage.stored == []
 
@@ -157,9 +138,9 @@ class TestStorage:
         sock.sendall(p_data(pdv(3, store_request())) + HEADER.pack(4, 100_000))
         sock.sendall(PDV_HEADER.pack(99_996, 1, 2) + bytes(777))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        eventually(lambda: door.server.active == 1)
+        until(lambda: door.server.active == 1)
         sock.close()
-        eventually(lambda: door.notes.endings)
+        until(lambda: door.notes.endings)
         assert door.notes.endings[0][0] is Ending.LOST
         assert len(door.storage.aborted) == 1
         assert door.storage.stored == []
@@ -168,7 +149,7 @@ class TestStorage:
         door.storage.gate.clear()
         with established(door) as sock:
             sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(2, b"x")))
-            eventually(lambda: door.storage.waiting == 1)
+            until(lambda: door.storage.waiting == 1)
             assert door.echo() == 0
             door.storage.gate.set()
             assert HEADER.unpack(sock.recv(6, socket.MSG_WAITALL))[0] == 4
@@ -196,7 +177,7 @@ class TestBreaches:
         with established(door) as sock:
             sock.sendall(content)
             assert receive(sock) == aborted_by_provider(reason)
-        eventually(lambda: door.notes.endings)
+        until(lambda: door.notes.endings)
         assert door.notes.endings[0][0] is Ending.PROTOCOL_ERROR
         assert door.notes.endings[0][1]
         assert door.echo() == 0
@@ -220,7 +201,7 @@ class TestBreaches:
         door = open_door(acse_timeout=0.5)
         for _ in range(20):
             door.connect().close()
-        eventually(lambda: door.notes.faults == [Fault.LOST] * 20)
+        until(lambda: door.notes.faults == [Fault.LOST] * 20)
         with door.connect() as silent, door.connect() as slow:
             request = association_request()
             # A byte now and then does not buy more time.
@@ -240,14 +221,14 @@ class TestBreaches:
         door = open_door(network_timeout=0.5, dimse_timeout=20)
         with established(door) as sock:
             assert receive(sock) == ABORT_BY_USER
-        eventually(lambda: door.notes.endings == [(Ending.IDLE, "between messages")])
+        until(lambda: door.notes.endings == [(Ending.IDLE, "between messages")])
 
     def test_messages_that_stop(self, open_door: Callable[..., Door]) -> None:
         door = open_door(network_timeout=20, dimse_timeout=0.5)
         with established(door) as sock:
             sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(0, bytes(100))))
             assert receive(sock) == ABORT_BY_USER
-        eventually(lambda: door.notes.endings == [(Ending.IDLE, "in the middle of a message")])
+        until(lambda: door.notes.endings == [(Ending.IDLE, "in the middle of a message")])
         assert door.storage.aborted == [100]
 
     @pytest.mark.parametrize("interval", [0.05, 1.5])
@@ -267,7 +248,7 @@ class TestBreaches:
                     threading.Event().wait(interval)
             assert 0.9 < time.monotonic() - begun < 5
             assert receive(sock).endswith(ABORT_BY_USER)
-        eventually(lambda: door.notes.endings)
+        until(lambda: door.notes.endings)
         assert door.notes.endings == [(Ending.TOO_SLOW, "an object took longer than 1 s")]
         assert len(door.storage.stored) == 4
         assert len(door.storage.aborted) == 1
@@ -278,7 +259,7 @@ class TestBreaches:
         for sock in socks:
             sock.sendall(p_data(pdv(3, store_request())))
             sock.sendall(HEADER.pack(4, 2**32 - 1) + PDV_HEADER.pack(2**32 - 5, 1, 0) + b"x")
-        eventually(lambda: door.server.active == 8)
+        until(lambda: door.server.active == 8)
         assert resident() - before < 20 * 2**20
         for sock in socks:
             sock.close()
@@ -295,7 +276,7 @@ class TestDrain:
             drained: list[bool] = []
             thread = threading.Thread(target=lambda: drained.append(door.server.drain(20)))
             thread.start()
-            eventually(
+            until(
                 lambda: (
                     exchange(door, association_request())[:10]
                     == bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 1))
@@ -331,7 +312,7 @@ class TestDrain:
         door.storage.gate.clear()
         with established(door) as sock:
             sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(2, b"x")))
-            eventually(lambda: door.storage.waiting == 1)
+            until(lambda: door.storage.waiting == 1)
             thread = threading.Thread(target=lambda: door.server.drain(10))
             thread.start()
             door.storage.gate.set()
@@ -344,7 +325,7 @@ class TestDrain:
         door = open_door()
         with established(door) as sock:
             sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(0, b"half")))
-            eventually(lambda: door.server.active == 1)
+            until(lambda: door.server.active == 1)
             door.server.close()
             receive(sock)
         assert door.storage.aborted == [4]
@@ -386,5 +367,5 @@ class TestHandOver:
         # Others are served here meanwhile.
         with associated(door) as assoc:
             assert assoc.send_c_store(ct()).Status == 0
-        eventually(lambda: len(door.notes.endings) == 3)
+        until(lambda: len(door.notes.endings) == 3)
         assert {ending for ending, _detail in door.notes.endings} == {Ending.RELEASED}

@@ -30,8 +30,9 @@ from gantry_testkit.door import (
     receive,
     store_request,
 )
-from gantry_testkit.ingress_process import Ingress, eventually
+from gantry_testkit.ingress_process import Ingress
 from gantry_testkit.redis_server import RedisServer
+from gantry_testkit.waiting import until
 
 MEMORY = 24 * 2**20
 UNPARSEABLE = bytes((3, 0, 0, 0, 0, 4, 0, 1, 2, 1))
@@ -211,11 +212,10 @@ class Watch:
 
     def check(self, told: str | None, *, times: int = 1) -> None:
         """It was counted and told, cost nothing, and the next caller is served."""
-        eventually(lambda: self.ingress.metric(self.counter) == self.counted + times, self.counter)
+        until(lambda: self.ingress.metric(self.counter) == self.counted + times, self.counter)
         if told is not None:
-            eventually(lambda: self.told().count(told) == 1, f"{told} in {self.told()}")
-        # What pynetdicom has to say of it may stand beside our own line.
-        assert len([event for event in self.told() if event != "library_message"]) <= 1
+            until(lambda: self.told().count(told) == 1, f"{told} in {self.told()}")
+        assert len(self.told()) <= 1, self.told()
         assert self.ingress.peak_memory() - self.memory < MEMORY
         assert self.ingress.children() == self.processes
         contexts = [build_context(Verification)]
@@ -347,5 +347,5 @@ def test_five_hundred_strangers_do_not_fill_the_log(ingress: Ingress) -> None:
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
             sock.shutdown(socket.SHUT_WR)
             receive(sock)
-    eventually(lambda: ingress.metric(counter) == counted + 500, "all are counted")
+    until(lambda: ingress.metric(counter) == counted + 500, "all are counted")
     assert len(ingress.log.read_text().splitlines()) - before <= 2

@@ -1,8 +1,7 @@
 """Users over real associations: passcodes and tokens are checked where they are configured."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -17,21 +16,6 @@ from gantry_testkit.door import Door, associated, association_request, ct, excha
 SECRET = "a shared secret of more than 32 bytes, for HS256"
 UNVERIFIED = (2, 2, 1)
 NEVER_PARSED = bytes((3, 0, 0, 0, 0, 4, 0, 1, 2, 1))
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
 
 
 def identity(

@@ -3,8 +3,7 @@
 import os
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,10 @@ from gantry_domain.statuses import (
     Rejection,
 )
 from gantry_testkit.door import (
+    EXPLICIT,
+    IMPLICIT,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS,
     RELEASE,
     RELEASED,
     Door,
@@ -39,33 +42,13 @@ from gantry_testkit.door import (
     association_request,
     ct,
     established,
-    eventually,
     exchange,
     p_data,
     pdv,
     receive,
     store_request,
 )
-
-EXPLICIT = "1.2.840.10008.1.2.1"
-IMPLICIT = "1.2.840.10008.1.2"
-JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+from gantry_testkit.waiting import until
 
 
 @pytest.fixture
@@ -76,7 +59,7 @@ def door(open_door: Callable[..., Door]) -> Door:
 class TestNegotiation:
     def test_echo(self, door: Door) -> None:
         assert door.echo() == 0
-        eventually(lambda: door.notes.endings)
+        until(lambda: door.notes.endings)
         assert door.notes.opened == [Peer("CT01", "GANTRY", "127.0.0.1")]
         assert door.notes.endings == [(Ending.RELEASED, "")]
         assert door.server.active == 0
@@ -212,11 +195,11 @@ class TestRejections:
         assert exchange(door, association_request())[:10] == bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))
         assert [rejection.label for _peer, rejection in door.notes.rejections] == ["limit"]
         idle[0].close()
-        eventually(lambda: slots.held == 1)
+        until(lambda: slots.held == 1)
         assert door.echo() == 0
         for sock in (idle[1], *silent):
             sock.close()
-        eventually(lambda: slots.held == 0)
+        until(lambda: slots.held == 0)
         door.server.close()  # its threads may still have the slots in hand
         slots.close()
 
@@ -226,10 +209,10 @@ class TestRejections:
         with door.connect() as fourth:
             assert fourth.recv(10) == b""
         # The peer sees the end before the server has noted it.
-        eventually(lambda: door.notes.faults == [Fault.TOO_MANY])
+        until(lambda: door.notes.faults == [Fault.TOO_MANY])
         for sock in held:
             sock.close()
-        eventually(lambda: door.echo() == 0)
+        until(lambda: door.echo() == 0)
 
     def test_slots_are_shared_by_processes_and_outlive_none(self, tmp_path: Path) -> None:
         file = tmp_path / "slots"

@@ -1,6 +1,5 @@
 """What is granted to a caller, over real sockets: how many associations, in which syntaxes."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,38 +13,22 @@ from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.pdu import HEADER
 from gantry_dimse.slots import AssociationSlots
 from gantry_testkit.door import (
+    EXPLICIT,
+    IMPLICIT,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS,
     RELEASE,
     Door,
     associated,
     association_request,
     established,
-    eventually,
     exchange,
     p_data,
     pdv,
     receive,
     store_request,
 )
-
-EXPLICIT = "1.2.840.10008.1.2.1"
-IMPLICIT = "1.2.840.10008.1.2"
-JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
-JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+from gantry_testkit.waiting import until
 
 
 def rejected(result: int, source: int, reason: int) -> bytes:
@@ -93,11 +76,11 @@ class TestLimitOfOneCaller:
             with associated(door, calling_ae="ct01") as second:
                 assert second.is_rejected
         held[0].close()
-        eventually(lambda: slots.held == 1)
+        until(lambda: slots.held == 1)
         held[0] = established(door)
         for sock in held:
             sock.close()
-        eventually(lambda: slots.held == 0)
+        until(lambda: slots.held == 0)
 
     def test_the_limit_of_all_holds_for_those_with_their_own(
         self, open_door: Callable[..., Door], tmp_path: Path
@@ -106,7 +89,7 @@ class TestLimitOfOneCaller:
         door = open_door(slots=slots, terms=lambda _peer: Terms(max_associations=5))
         with established(door):
             assert exchange(door, association_request()) == rejected(2, 3, 2)
-        eventually(lambda: slots.held == 0)
+        until(lambda: slots.held == 0)
         door.server.close()  # its threads may still have the slots in hand
         slots.close()
 

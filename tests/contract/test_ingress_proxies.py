@@ -2,8 +2,7 @@
 
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
@@ -14,27 +13,12 @@ from gantry_testkit.door import (
     ABORT_BY_USER,
     Door,
     association_request,
-    eventually,
     exchange,
     receive,
 )
+from gantry_testkit.waiting import until
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
 
 
 @pytest.fixture
@@ -77,7 +61,7 @@ def test_the_caller_is_whom_the_proxy_names(door: Door, name: str, whole: bool) 
                 sock.sendall(header[n : n + 1])
             sock.sendall(association_request())
         assert sock.recv(1, socket.MSG_WAITALL) == b"\2"
-    eventually(lambda: door.notes.opened == [Peer("RAW", "GANTRY", host)])
+    until(lambda: door.notes.opened == [Peer("RAW", "GANTRY", host)])
 
 
 def test_an_address_outside_of_its_network_is_rejected(door: Door) -> None:

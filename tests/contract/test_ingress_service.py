@@ -22,8 +22,9 @@ from gantry_domain.errors import GantryError
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_testkit.certificates import Authority, Signed
 from gantry_testkit.door import data_set_bytes
-from gantry_testkit.ingress_process import Ingress, eventually
+from gantry_testkit.ingress_process import Ingress
 from gantry_testkit.redis_server import RedisServer
+from gantry_testkit.waiting import until
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -127,12 +128,12 @@ def test_what_is_acknowledged_is_stored_published_and_counted(ingress: Ingress) 
     assert done.returncode == 0, done.stderr
     stored = ingress.stored()
     assert set(stored) == {str(pydicom.dcmread(file).SOPInstanceUID) for file in files}
-    eventually(lambda: ingress.published() == set(stored.values()), "both receipts")
+    until(lambda: ingress.published() == set(stored.values()), "both receipts")
     assert ingress.metric('gantry_ingress_instances_total{partner="CT01",status="0000"}') == 2
     assert ingress.metric('gantry_ingress_bytes_total{partner="CT01",status="0000"}') > 40_000
     assert ingress.metric('gantry_ingress_associations_opened_total{partner="CT01"}') == 1
-    eventually(lambda: ingress.metric("gantry_ingress_associations_active") == 0, "released")
-    eventually(
+    until(lambda: ingress.metric("gantry_ingress_associations_active") == 0, "released")
+    until(
         lambda: ingress.metric("gantry_ingress_receipts_published_total") == 2, "counted receipts"
     )
     assert ingress.stop() == 0
@@ -250,7 +251,7 @@ def test_much_memory_turns_away_until_something_ends(
     )
     assert answer.status == 0
     held.release()
-    eventually(lambda: echo(ingress.port) == 0, "with nothing in hand there is no waiting")
+    until(lambda: echo(ingress.port) == 0, "with nothing in hand there is no waiting")
 
 
 def test_two_hundred_idle_associations_beside_busy_ones(
@@ -259,11 +260,11 @@ def test_two_hundred_idle_associations_beside_busy_ones(
     ingress = make_ingress("ingress: {processes: 2, max_associations: 208}\n")
     ingress.start()
     modalities = [Modality(ingress.port) for _ in range(8)]
-    eventually(lambda: all(m.acknowledged for m in modalities), "images come in")
+    until(lambda: all(m.acknowledged for m in modalities), "images come in")
     idle = [open_association(ingress.port) for _ in range(200)]
     assert "local limit" in str(echo(ingress.port))
     before = [len(m.acknowledged) for m in modalities]
-    eventually(
+    until(
         lambda: all(
             len(m.acknowledged) > count + 3 for m, count in zip(modalities, before, strict=True)
         ),
@@ -274,8 +275,8 @@ def test_two_hundred_idle_associations_beside_busy_ones(
         assoc.interrupt()
         with suppress(GantryError):
             assoc.abort()
-    eventually(lambda: echo(ingress.port) == 0, "their slots are free")
-    eventually(lambda: ingress.metric("gantry_ingress_associations_active") == 8, "all of them")
+    until(lambda: echo(ingress.port) == 0, "their slots are free")
+    until(lambda: ingress.metric("gantry_ingress_associations_active") == 8, "all of them")
     for modality in modalities:
         modality.finish()
     assert not [status for modality in modalities for status in modality.refused]
@@ -290,18 +291,18 @@ def test_the_limit_holds_over_all_processes(make_ingress: Callable[..., Ingress]
     # A killed process gives its slots back, whoever was in them.
     for pid in ingress.children():
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: echo(ingress.port) == 0, "the slots of the dead are free")
+    until(lambda: echo(ingress.port) == 0, "the slots of the dead are free")
     for assoc in held:
         assoc.abort()
 
 
 def test_a_process_killed_under_load_loses_nothing_acknowledged(ingress: Ingress) -> None:
     modalities = [Modality(ingress.port) for _ in range(4)]
-    eventually(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
+    until(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
     for _ in range(3):
         before = [len(m.acknowledged) for m in modalities]
         os.kill(ingress.children()[0], signal.SIGKILL)
-        eventually(
+        until(
             lambda before=before: all(
                 len(m.acknowledged) > count + 5 for m, count in zip(modalities, before, strict=True)
             ),
@@ -312,12 +313,12 @@ def test_a_process_killed_under_load_loses_nothing_acknowledged(ingress: Ingress
     acknowledged = {uid for modality in modalities for uid in modality.acknowledged}
     assert acknowledged <= set(ingress.stored())
     assert not [status for modality in modalities for status in modality.refused]
-    eventually(lambda: len(ingress.children()) == 2, "both processes are back")
+    until(lambda: len(ingress.children()) == 2, "both processes are back")
 
 
 def test_sigterm_under_load_ends_cleanly(ingress: Ingress) -> None:
     modalities = [Modality(ingress.port) for _ in range(4)]
-    eventually(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
+    until(lambda: all(len(m.acknowledged) > 5 for m in modalities), "images come in")
     assert ingress.process is not None
     ingress.process.send_signal(signal.SIGTERM)
     # The devices end their jobs; nobody has to be cut off.
@@ -337,16 +338,16 @@ def test_a_store_that_goes_away_for_a_while(make_ingress: Callable[..., Ingress]
     ingress = make_ingress("ingress: {processes: 1, store_patience: 20s}\n")
     ingress.start()
     modality = Modality(ingress.port)
-    eventually(lambda: len(modality.acknowledged) > 5, "images come in")
+    until(lambda: len(modality.acknowledged) > 5, "images come in")
     away = ingress.objects.with_name("away")
     ingress.objects.rename(away)
-    eventually(lambda: ingress.ready()[0] == 503, "not ready")
+    until(lambda: ingress.ready()[0] == 503, "not ready")
     assert "cannot be used" in ingress.ready()[1]
     assert str(ingress.objects) not in ingress.ready()[1]
     away.rename(ingress.objects)
     before = len(modality.acknowledged)
-    eventually(lambda: len(modality.acknowledged) > before + 5, "images come in again")
-    eventually(lambda: ingress.ready()[0] == 200, "ready again")
+    until(lambda: len(modality.acknowledged) > before + 5, "images come in again")
+    until(lambda: ingress.ready()[0] == 200, "ready again")
     modality.finish()
     # It was waited out: no device noticed.
     assert not modality.refused
@@ -358,13 +359,13 @@ def test_a_broker_that_is_away_refuses_no_image(
 ) -> None:
     redis_server.kill()
     modality = Modality(ingress.port)
-    eventually(lambda: len(modality.acknowledged) > 20, "images come in")
-    eventually(lambda: ingress.metric("gantry_ingress_receipts_waiting") > 20, "receipts wait")
+    until(lambda: len(modality.acknowledged) > 20, "images come in")
+    until(lambda: ingress.metric("gantry_ingress_receipts_waiting") > 20, "receipts wait")
     redis_server.start()
     modality.finish()
     stored = ingress.stored()
     assert set(modality.acknowledged) <= set(stored)
-    eventually(lambda: ingress.published() == set(stored.values()), "all receipts")
+    until(lambda: ingress.published() == set(stored.values()), "all receipts")
     assert ingress.metric("gantry_ingress_receipts_dropped_total") == 0
 
 
@@ -403,10 +404,10 @@ def test_a_process_that_starts_again_makes_no_new_store(ingress: Ingress) -> Non
     ingress.objects.rename(away)
     for pid in ingress.children():
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: "cannot be used" in ingress.ready()[1], "not ready")
+    until(lambda: "cannot be used" in ingress.ready()[1], "not ready")
     assert not ingress.objects.exists()
     away.rename(ingress.objects)
-    eventually(lambda: ingress.ready()[0] == 200, "ready again")
+    until(lambda: ingress.ready()[0] == 200, "ready again")
 
 
 def test_a_supervisor_killed_takes_its_processes_along(ingress: Ingress) -> None:
@@ -415,4 +416,4 @@ def test_a_supervisor_killed_takes_its_processes_along(ingress: Ingress) -> None
     assert ingress.process is not None
     ingress.process.kill()
     ingress.process.wait()
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "all gone")
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "all gone")

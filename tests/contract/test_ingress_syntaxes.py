@@ -1,7 +1,6 @@
 """Every storage class in every transfer syntax: negotiated, and stored as it was sent."""
 
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -54,21 +53,6 @@ MEDSTRAT = [
 ]
 
 OTHER_CLASS = "1.2.3.4.5"
-
-
-@pytest.fixture
-def open_door() -> Iterator[Callable[..., Door]]:
-    doors: list[Door] = []
-
-    def make(**options: object) -> Door:
-        doors.append(Door(**options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
 
 
 _CLASSES = {uid: n for n, uid in enumerate([*STORAGE_CLASSES, OTHER_CLASS])}

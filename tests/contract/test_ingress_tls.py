@@ -26,13 +26,14 @@ from gantry_testkit.door import (
     RELEASED,
     Door,
     association_request,
+    close_doors,
     data_set_bytes,
-    eventually,
     p_data,
     pdv,
     receive,
     store_request,
 )
+from gantry_testkit.waiting import until
 
 CT = str(get_testdata_file("CT_small.dcm"))
 
@@ -75,10 +76,7 @@ def open_door(authority: Authority, tmp_path: Path) -> Iterator[Callable[..., Se
         return doors[-1]
 
     yield make
-    for door in doors:
-        door.server.close()
-        assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+    close_doors(doors)
 
 
 def client_context(authority: Authority, shown: Signed | None = None) -> ssl.SSLContext:
@@ -116,7 +114,7 @@ def refused(door: SecureDoor, context: ssl.SSLContext) -> str:
     with suppress(ssl.SSLError, ConnectionError), connect(door, context) as sock:
         sock.sendall(association_request())
         assert sock.recv(10) == b""
-    eventually(lambda: door.notes.faults)
+    until(lambda: door.notes.faults)
     assert door.notes.faults == [Fault.TLS]
     assert door.notes.opened == []
     assert door.echo() == 0
@@ -143,7 +141,7 @@ class TestWhoIsLetIn:
             sock.sendall(RELEASE)
             assert receive(sock) == RELEASED
         assert [stored for _request, stored in door.storage.stored] == [content]
-        eventually(lambda: door.notes.endings == [(Ending.RELEASED, "")])
+        until(lambda: door.notes.endings == [(Ending.RELEASED, "")])
         shown = door.notes.opened[0].certificate
         assert shown is not None
         assert shown.fingerprint == device.fingerprint
@@ -176,7 +174,7 @@ class TestWhoIsLetIn:
         assert len(contents) == 5
         # storescu leaves the trailing padding out.
         assert all(len(c) > 30_000 and data_set_bytes(CT).startswith(c) for c in contents)
-        eventually(lambda: door.notes.endings == [(Ending.RELEASED, "")])
+        until(lambda: door.notes.endings == [(Ending.RELEASED, "")])
 
     def test_behind_a_proxy(
         self, open_door: Callable[..., SecureDoor], authority: Authority, device: Signed
@@ -243,7 +241,7 @@ class TestWhoIsNot:
         with socket.create_connection(("127.0.0.1", door.tls_port), timeout=10) as sock:
             sock.sendall(content)
             receive(sock)
-        eventually(lambda: door.notes.faults == [Fault.TLS])
+        until(lambda: door.notes.faults == [Fault.TLS])
         assert door.notes.fault_details[0] in {"wrong version number", "http request"}
 
     def test_a_handshake_that_stops(self, open_door: Callable[..., SecureDoor]) -> None:
@@ -268,7 +266,7 @@ class TestWhoIsNot:
         door = open_door(network_timeout=0.5)
         with associate(door, client_context(authority, device)) as sock:
             assert receive(sock) == ABORT_BY_USER
-        eventually(lambda: door.notes.endings == [(Ending.IDLE, "between messages")])
+        until(lambda: door.notes.endings == [(Ending.IDLE, "between messages")])
 
 
 class TestPartners:
@@ -348,7 +346,7 @@ class TestNewFiles:
         senders = [threading.Thread(target=send, args=(n,)) for n in range(3)]
         for sender in senders:
             sender.start()
-        eventually(lambda: all(answered))
+        until(lambda: all(answered))
         replaced = authority.sign("gantry, renewed")
         # As an operator or a mounted secret does it: a moment of key and certificate that differ.
         os.replace(copy_of(replaced.certificate, tmp_path), tmp_path / "own.pem")
@@ -360,12 +358,12 @@ class TestNewFiles:
             assert shown is not None
             assert (("commonName", "gantry, renewed"),) in shown["subject"]
         before = list(answered)
-        eventually(lambda: all(now > then for now, then in zip(answered, before, strict=True)))
+        until(lambda: all(now > then for now, then in zip(answered, before, strict=True)))
         stop.set()
         for sender in senders:
             sender.join(20)
         assert not failures
-        eventually(lambda: len(door.notes.endings) == 4)
+        until(lambda: len(door.notes.endings) == 4)
         assert {ending for ending, _ in door.notes.endings if ending is not Ending.LOST} == {
             Ending.RELEASED
         }

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from gantry_stores.objects.s3_parts import part_size
 from gantry_stores.objects.s3_writer import WriterMemory
 from gantry_testkit.s3_server import S3Server
 from gantry_testkit.tls_door import TlsDoor
+from gantry_testkit.waiting import until
 
 MiB = 2**20
 
@@ -46,13 +46,6 @@ def uploads(server: S3Server, bucket: Bucket) -> list[str]:
     """The keys of the uploads that were begun and not ended."""
     found = server.client().list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
     return [upload["Key"] for upload in found]
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 class TestLargeObjects:

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from gantry_domain.receipts import Receipt, decode_receipts
 from gantry_stores.queue.application import make_celery
 from gantry_stores.queue.names import INDEX_QUEUE
 from gantry_stores.queue.receipts import ReceiptPublisher
+from gantry_testkit.waiting import until
 
 
 class Broker:
@@ -39,7 +39,7 @@ class Broker:
             cwd=self.socket.parent,
             stdout=subprocess.DEVNULL,
         )
-        eventually(self.answers)
+        until(self.answers)
 
     def answers(self) -> bool:
         with suppress(redis.RedisError):
@@ -71,13 +71,6 @@ class Broker:
 
     def receipts(self) -> list[Receipt]:
         return [receipt for message in self.messages() for receipt in message]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        threading.Event().wait(0.01)
 
 
 @pytest.fixture
@@ -116,7 +109,7 @@ def test_receipts_arrive_in_order_and_in_batches(broker: Broker) -> None:
     receipts = some_receipts(250)
     for receipt in receipts:
         publisher.publish(receipt)
-    eventually(lambda: counts.published == 250)
+    until(lambda: counts.published == 250)
     assert [len(message) for message in broker.messages()] == [100, 100, 50]
     assert broker.receipts() == receipts
     publisher.close(5)
@@ -127,10 +120,10 @@ def test_a_single_receipt_does_not_wait_long(broker: Broker) -> None:
     counts = Counts()
     publisher = counts.publisher(broker)
     publisher.publish(some_receipts(1)[0])
-    eventually(lambda: counts.published == 1)
+    until(lambda: counts.published == 1)
     begun = time.monotonic()
     publisher.publish(some_receipts(1)[0])
-    eventually(lambda: counts.published == 2)
+    until(lambda: counts.published == 2)
     assert time.monotonic() - begun < 1
     publisher.close(5)
 
@@ -153,16 +146,16 @@ def test_a_broker_that_dies_is_waited_for(broker: Broker) -> None:
     publisher = counts.publisher(broker)
     first, second = some_receipts(1), some_receipts(500)
     publisher.publish(first[0])
-    eventually(lambda: counts.published == 1)
+    until(lambda: counts.published == 1)
     broker.kill()
     begun = time.monotonic()
     for receipt in second:
         publisher.publish(receipt)
     assert time.monotonic() - begun < 0.5
-    eventually(lambda: counts.failures)
+    until(lambda: counts.failures)
     assert publisher.waiting == 500
     broker.start()
-    eventually(lambda: counts.published == 501)
+    until(lambda: counts.published == 501)
     assert broker.receipts() == second
     publisher.close(5)
     assert counts.dropped == 0
@@ -178,16 +171,16 @@ def test_a_broker_that_hangs_blocks_nobody_and_is_waited_for(broker: Broker) -> 
         on_failure=counts.failures.append,
     )
     publisher.publish(some_receipts(1)[0])
-    eventually(lambda: counts.published == 1)
+    until(lambda: counts.published == 1)
     broker.signal(signal.SIGSTOP)
     receipts = some_receipts(10)
     begun = time.monotonic()
     for receipt in receipts:
         publisher.publish(receipt)
     assert time.monotonic() - begun < 0.2
-    eventually(lambda: counts.failures)
+    until(lambda: counts.failures)
     broker.signal(signal.SIGCONT)
-    eventually(lambda: counts.published == 11)
+    until(lambda: counts.published == 11)
     # A message may have arrived although its answer did not: receipts are idempotent.
     assert set(broker.receipts()) >= set(receipts)
     publisher.close(5)
@@ -197,12 +190,12 @@ def test_a_flushed_broker_takes_the_next_receipts(broker: Broker) -> None:
     counts = Counts()
     publisher = counts.publisher(broker)
     publisher.publish(some_receipts(1)[0])
-    eventually(lambda: counts.published == 1)
+    until(lambda: counts.published == 1)
     broker.client().flushall()
     receipts = some_receipts(3)
     for receipt in receipts:
         publisher.publish(receipt)
-    eventually(lambda: counts.published == 4)
+    until(lambda: counts.published == 4)
     assert broker.receipts() == receipts
     publisher.close(5)
 
@@ -213,10 +206,10 @@ def test_a_broker_that_is_full_is_waited_for(broker: Broker) -> None:
     client.config_set("maxmemory", "1")
     publisher = counts.publisher(broker)
     publisher.publish(some_receipts(1)[0])
-    eventually(lambda: counts.failures)
+    until(lambda: counts.failures)
     assert publisher.waiting == 1
     client.config_set("maxmemory", "0")
-    eventually(lambda: counts.published == 1)
+    until(lambda: counts.published == 1)
     publisher.close(5)
 
 
@@ -230,7 +223,7 @@ def test_the_excess_is_dropped_and_counted(broker: Broker) -> None:
     assert counts.dropped == 30
     assert publisher.waiting == 50
     broker.start()
-    eventually(lambda: counts.published == 50)
+    until(lambda: counts.published == 50)
     assert broker.receipts() == receipts[:50]
     publisher.close(5)
 
@@ -285,7 +278,7 @@ def test_a_task_of_a_killed_child_runs_again(broker: Broker, tmp_path: Path) -> 
     )
     try:
         expected = [str(receipt.object_id) for receipt in receipts] * 2
-        eventually(lambda: seen.exists() and seen.read_text().split() == expected, 60)
+        until(lambda: seen.exists() and seen.read_text().split() == expected, seconds=60)
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.wait(20)

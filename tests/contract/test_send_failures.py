@@ -30,7 +30,7 @@ from gantry_dimse.send import StorageAssociation, StoreResponse
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
-from gantry_testkit.peers import free_port
+from gantry_testkit.ports import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 CONTEXT = ProposedContext(CT, (EXPLICIT_VR_LITTLE_ENDIAN,))

@@ -10,7 +10,8 @@ from gantry_domain.keys import OBJECTS, first_object_id, parse_object_key
 from gantry_domain.receipts import Receipt, encode_receipts
 from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 from gantry_testkit.stored import encoded, image, rows, stage, states, with_changes
-from gantry_testkit.worker_process import images, parent, running, until
+from gantry_testkit.waiting import until
+from gantry_testkit.worker_process import images, parent, running
 
 
 def test_receipts_become_rows_and_metrics(tmp_path):

@@ -24,8 +24,6 @@ from blackbox.scu import Modality, associate, begin_store, contexts_of, send
 from blackbox.stores import NewStore
 from blackbox.waiting import until
 
-pytestmark = pytest.mark.timeout(400)
-
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 2s}
@@ -60,7 +58,7 @@ class Ward:
                 device.stop()
                 self.acknowledged += device.acknowledged
 
-    def nothing_is_lost(self, *, seconds: float = 150) -> None:
+    def nothing_is_lost(self, *, seconds: float = 60) -> None:
         """Every acknowledged image is found, with its bytes; the store and the index agree."""
         until(self.run.ready, "every service is ready again", seconds=seconds)
         # Listing a bucket of a thousand objects takes the server a tenth of a second.

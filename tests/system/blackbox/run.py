@@ -38,11 +38,29 @@ _ALL_PORTS = (*PORTS.values(), 11114, 2575, 9104)
 SERVICES = ("ingress", "worker", "query")
 
 
+# While this process lives, no other test process takes these; the testkit does the same.
+_claimed: dict[int, socket.socket] = {}
+
+
+def _claim(base: int) -> bool:
+    if base not in _claimed:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0gantry-tests-{base}")  # abstract: it goes with the process
+        except OSError:
+            claim.close()
+            return False
+        _claimed[base] = claim
+    return True
+
+
 def free_port_base() -> int:
     """A GANTRY_PORT_BASE whose ports nobody listens on."""
-    for base in random.sample(range(1000, 20_001, 100), 40):
+    for base in random.sample(range(1000, 20_001, 100), 191):
         with ExitStack() as stack:
             try:
+                if not _claim(base):
+                    continue
                 for port in _ALL_PORTS:
                     taken = stack.enter_context(socket.socket())
                     taken.bind(("127.0.0.1", port + base))

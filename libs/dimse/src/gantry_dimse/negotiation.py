@@ -6,6 +6,7 @@ owns the socket. Where an association is to be served by pynetdicom's own servic
 provider is started afterwards, in the state in which it would be by then.
 """
 
+import logging
 import queue
 import socket
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,9 @@ from gantry_dimse.request import AssociateRequest, UnparseableRequest
 
 # pynetdicom formats every PDU and message for its log, also when nobody reads it.
 _config.LOG_HANDLER_LEVEL = "none"
+# What it finds amiss in a peer's PDU it raises besides: a stranger fills no log through it.
+for _decoder in ("pynetdicom.pdu", "pynetdicom.utils"):
+    logging.getLogger(_decoder).setLevel(logging.CRITICAL)
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A.2.1
 

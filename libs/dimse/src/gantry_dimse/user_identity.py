@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-import jwt
-
 _HEAD = Struct(">BBH")
 _LENGTH = Struct(">H")
 
@@ -62,6 +60,9 @@ class TokenKey:
 
     def verifies(self, token: bytes) -> bool:
         """Whether the token is signed, in its time, and meant for us."""
+        # It brings all of cryptography, which only those who configured it are to carry.
+        import jwt
+
         # Never of the token's own choice: a public key must not pass for a secret.
         if self.public_key is not None:
             key, algorithms = self.public_key, ["RS256", "ES256"]

@@ -50,7 +50,14 @@ _FORBIDDEN = frozenset(
 )
 
 # Libraries whose messages quote the values that they choke on: only the place is logged.
-_WITHHELD_LIBRARIES = ("pydicom", "pynetdicom", "py.warnings", "celery.app.trace", "sqlalchemy")
+_WITHHELD_LIBRARIES = (
+    "pydicom",
+    "pynetdicom",
+    "py.warnings",
+    "celery.app.trace",
+    "multiprocessing",  # billiard's
+    "sqlalchemy",
+)
 
 
 class PatientDataInLog(Exception):

@@ -8,38 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 
 from gantry_domain.receipts import decode_receipts
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit.ports import free_port_base
 from gantry_testkit.redis_server import RedisServer
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Wait for it; fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        threading.Event().wait(0.05)
-
-
-def free_port_base() -> int:
-    """A port base of which both ports of the ingress are free."""
-    for base in range(3000, 20000, 100):
-        try:
-            for port in (11112, 9101):
-                socket.create_server(("127.0.0.1", port + base)).close()
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
+from gantry_testkit.waiting import until
 
 
 class Ingress:
@@ -52,7 +31,7 @@ class Ingress:
         self.folder, self.broker = folder, broker
         self.objects = folder / "objects"
         self.log = folder / "log"
-        base = free_port_base()
+        base = free_port_base(11112, 9101)
         self.port, self.metrics_port = 11112 + base, 9101 + base
         (folder / "gantry.yaml").write_text(
             f"broker: {broker.url}\nobjects: objects\n"
@@ -71,7 +50,7 @@ class Ingress:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gantry_ingress"], env=self.environ, stderr=log
             )
-        eventually(lambda: self.ready()[0] == 200, "ready")
+        until(lambda: self.ready()[0] == 200, "ready")
 
     def ready(self) -> tuple[int, str]:
         """Status and text of its readiness; 0 where nobody answers."""

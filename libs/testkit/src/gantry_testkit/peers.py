@@ -15,6 +15,8 @@ from urllib.request import urlopen
 import pydicom
 import pytest
 
+from gantry_testkit.ports import free_port
+
 _START_SECONDS = 30.0
 
 
@@ -59,14 +61,6 @@ class Archive:
         with urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
             found: list[dict[str, dict[str, str]]] = json.load(answer)
             return found
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def _program(name: str) -> str:

@@ -15,6 +15,7 @@ from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit import s3_server as s3
+from gantry_testkit.door import Door, close_doors
 from gantry_testkit.forwarding import AnsweringScp
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
@@ -139,3 +140,16 @@ def start_scp() -> Iterator[Callable[..., AnsweringScp]]:
     yield start
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def open_door() -> Iterator[Callable[..., Door]]:
+    """Opens DIMSE servers on ports of their own."""
+    doors: list[Door] = []
+
+    def make(**options: Any) -> Door:
+        doors.append(Door(**options))
+        return doors[-1]
+
+    yield make
+    close_doors(doors)

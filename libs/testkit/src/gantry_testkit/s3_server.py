@@ -18,6 +18,7 @@ import boto3
 from botocore.config import Config
 
 from gantry_testkit import unprivileged
+from gantry_testkit.ports import free_port
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 _PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool")
@@ -80,7 +81,7 @@ class S3Server:
 
     def __init__(self) -> None:
         self.folder = unprivileged.private_folder("gantry-s3-")
-        self.port = _free_port()
+        self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._log = (self.folder / "log").open("wb")
         self._configuration = self.folder / "ceph.conf"
@@ -152,7 +153,7 @@ class S3Server:
 
     def _start(self) -> None:
         fsid, disk = uuid.uuid4(), str(uuid.uuid4())
-        monitor = f"[v2:127.0.0.1:{_free_port()}/0]"
+        monitor = f"[v2:127.0.0.1:{free_port()}/0]"
         self._configuration.write_text(
             _CONFIGURATION.format(fsid=fsid, monitor=monitor, folder=self.folder, port=self.port)
         )
@@ -219,9 +220,3 @@ class S3Server:
 
     def _said(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

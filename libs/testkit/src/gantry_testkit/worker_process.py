@@ -2,11 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,31 +18,11 @@ from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_stores.queue.application import make_celery
 from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
+from gantry_testkit.ports import free_port_base
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import Sent, image, receipts, stage, states
-
-PATIENCE = 60.0
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.05)
-
-
-def free_port_base() -> int:
-    """A port base whose worker metrics port is free."""
-    for base in range(200 + 100 * (os.getpid() % 150), 20_000, 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", 9102 + base))
-            except OSError:
-                continue
-        return base
-    raise AssertionError("no free port")
+from gantry_testkit.waiting import until
 
 
 def parent(pid: int) -> int:
@@ -71,7 +49,7 @@ class Worker:
         migrations.upgrade(self.url)
         self.engine = make_engine(self.url)
         self.store = DirectoryStore(folder / "objects")
-        self.base = free_port_base()
+        self.base = free_port_base(9102)
         config = folder / "gantry.yaml"
         database = self.url.replace("postgresql+psycopg", "postgresql")
         config.write_text(

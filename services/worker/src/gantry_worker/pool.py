@@ -4,14 +4,16 @@ This process takes messages from the broker and never opens a store: its childre
 it at any time. They open stores of their own when they have work.
 """
 
+import os
 import sys
 import warnings
 from typing import Any
 
 from celery import signals
+from celery.utils.log import get_multiprocessing_logger
 
 from gantry_runtime.entry import run
-from gantry_runtime.lifeline import die_with_parent
+from gantry_runtime.lifeline import PARENT, die_with_parent
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
@@ -30,11 +32,12 @@ class _Child:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._parent = {PARENT: str(os.getpid())}
         self._workshop: Workshop | None = None
 
     def begin(self, **_signal: object) -> None:
         """After the fork: tie this process to its parent, and start with nothing open."""
-        die_with_parent(environ={})
+        die_with_parent(environ=self._parent)
         self._workshop = Workshop(self._settings)
 
     def workshop(self) -> Workshop:
@@ -74,7 +77,13 @@ def main() -> int:
 
 def _connect_signals(process: Process, child: _Child) -> None:
     def keep_our_logs(**_signal: object) -> None:
-        """A receiver of this signal is enough to keep Celery's hands off the logs."""
+        """A receiver of this signal is enough to keep Celery's hands off the logs.
+
+        Without a logger, billiard prints what ends a child as a trace of many lines.
+        """
+        logger = get_multiprocessing_logger()
+        if logger is not None:
+            logger.propagate = True
 
     def tell_ready(**_signal: object) -> None:
         process.ready()

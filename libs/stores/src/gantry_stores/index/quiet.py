@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from gantry_stores.index.database import transaction
+from gantry_stores.index.study_locks import lock_in_order
 
 _PAGE = 500
 
@@ -91,14 +92,7 @@ def write_complete(engine: Engine, studies: Sequence[QuietStudy]) -> int:
     if not studies:
         return 0
     with transaction(engine) as connection:
-        # In the order in which indexing locks studies.
-        connection.execute(
-            sa.text(
-                "SELECT pk FROM study WHERE pk = ANY(:pks)"
-                " ORDER BY partition, study_instance_uid FOR UPDATE"
-            ),
-            {"pks": [study.pk for study in studies]},
-        )
+        lock_in_order(connection, [study.pk for study in studies])
         return connection.execute(
             sa.text(
                 "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"

@@ -11,6 +11,7 @@ from gantry_domain.policies.findings import Verdict
 from gantry_domain.policies.rules import Evidence
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_stores.index.recordsets import rows_parameter
+from gantry_stores.index.study_locks import lock_in_order
 
 _IMAGES = frozenset(uid for uid, each in STORAGE_CLASSES.items() if each.image)
 
@@ -130,14 +131,7 @@ def write_verdicts(
     """
     if not verdicts:
         return set()
-    # In the order in which indexing locks studies.
-    connection.execute(
-        sa.text(
-            "SELECT pk FROM study WHERE pk = ANY(:pks)"
-            " ORDER BY partition, study_instance_uid FOR UPDATE"
-        ),
-        {"pks": [each.pk for each in verdicts]},
-    )
+    lock_in_order(connection, [each.pk for each in verdicts])
     written = set(
         connection.scalars(
             sa.text(

@@ -19,6 +19,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from gantry_stores.objects.folder_sync import FolderSync, sync_folder
+from gantry_stores.objects.probing import try_store
 from gantry_stores.objects.protocol import (
     CHUNK,
     ObjectExists,
@@ -220,19 +221,7 @@ class DirectoryStore:
 
     def probe(self) -> None:
         """See `ObjectStore.probe`."""
-        key = f"probe/{uuid.uuid4().hex}"
-        writer = self.create(key)
-        try:
-            writer.write([b"probe"])
-            writer.commit()
-        finally:
-            writer.abort()
-        try:
-            listed = [found.size for found in self.list(key)]
-            if self.read(key) != b"probe" or listed != [5]:
-                raise StoreUnavailable("the object folder does not return what was written")
-        finally:
-            self.delete(key)
+        try_store(self, "the object folder")
 
     def _make(self, folder: str) -> None:
         """Make a folder below the root and each missing one above it, durably."""

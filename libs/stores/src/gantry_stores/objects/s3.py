@@ -1,11 +1,11 @@
 """Objects in a bucket of an S3 server. An object is visible whole or not at all: S3 sees to it."""
 
-import uuid
 from collections.abc import Iterator
 
 import obstore
 
 from gantry_domain.object_place import Bucket
+from gantry_stores.objects.probing import try_store
 from gantry_stores.objects.protocol import (
     CHUNK,
     InvalidKey,
@@ -140,21 +140,7 @@ class S3Store:
 
     def probe(self) -> None:
         """See `ObjectStore.probe`."""
-        key = f"probe/{uuid.uuid4().hex}"
-        writer = self.create(key)
-        try:
-            writer.write([b"probe"])
-            writer.commit()
-        finally:
-            writer.abort()
-        try:
-            listed = [found.size for found in self.list(key)]
-            if self.read(key) != b"probe" or listed != [5]:
-                raise StoreUnavailable("the object store does not return what was written")
-        except ObjectNotFound as error:
-            raise StoreUnavailable("the object store does not return what was written") from error
-        finally:
-            self.delete(key)
+        try_store(self, "the object store")
 
     def _absent_or_away(
         self, error: BaseException, key: str
