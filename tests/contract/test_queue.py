@@ -281,4 +281,8 @@ def test_a_task_of_a_killed_child_runs_again(broker: Broker, tmp_path: Path) -> 
         until(lambda: seen.exists() and seen.read_text().split() == expected, seconds=60)
     finally:
         worker.send_signal(signal.SIGTERM)
-        worker.wait(20)
+        try:
+            worker.wait(60)
+        finally:
+            worker.kill()
+            worker.wait()

@@ -174,7 +174,7 @@ def test_worker_is_killed_in_the_middle_of_a_batch(ward: Ward) -> None:
         for _ in range(2):
             with ward.held_index():
                 progress(devices, 10)
-                until(ward.worker_waits, "a batch stands in its transaction")
+                until(ward.worker_waits, "a batch stands in its transaction", seconds=60)
                 kill(ward.run.children("worker"))
             progress(devices, 5)
         kill([ward.run.supervisor("worker")])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from gantry_domain.dictionary import KEYWORDS, VRS
 
 
 class Level(StrEnum):
@@ -50,14 +50,12 @@ class Attribute:
     @property
     def tag(self) -> str:
         """The tag as in the DICOM JSON model: 8 upper-case hex digits."""
-        tag = tag_for_keyword(self.keyword)
-        assert tag is not None, self.keyword
-        return f"{tag:08X}"
+        return f"{KEYWORDS[self.keyword]:08X}"
 
     @property
     def vr(self) -> str:
         """The value representation of PS3.6."""
-        return dictionary_VR(self.keyword)
+        return VRS[KEYWORDS[self.keyword]]
 
     @property
     def column(self) -> str:

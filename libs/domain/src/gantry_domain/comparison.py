@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from pydicom.datadict import tag_for_keyword
-
 from gantry_domain.attributes import Level, attributes_at
 from gantry_domain.charset import Charset, charset_of
+from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.elements import (
     ELEMENT,
     FRAGMENT,
@@ -38,9 +37,7 @@ from gantry_domain.value_representations import (
 
 
 def _tags(*keywords: str) -> frozenset[int]:
-    tags = [tag_for_keyword(keyword) for keyword in keywords]
-    assert None not in tags
-    return frozenset(tag for tag in tags if tag is not None)
+    return frozenset(KEYWORDS[keyword] for keyword in keywords)
 
 
 _STUDY, _SERIES, _SOP_CLASS = 0x0020000D, 0x0020000E, 0x00080016

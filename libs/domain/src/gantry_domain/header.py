@@ -7,9 +7,8 @@ what it keeps; and told as findings what a careful reader would want to know abo
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydicom.datadict import tag_for_keyword
-
 from gantry_domain.charset import Charset, charset_of
+from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.elements import (
     ELEMENT,
     FRAGMENTS_START,
@@ -165,10 +164,7 @@ def _check_identity(header: Header) -> None:
 def _key_of(name: str) -> str:
     if len(name) == 8 and name[0] in "0123456789ABCDEF":
         return name
-    tag = tag_for_keyword(name)
-    if tag is None:
-        raise KeyError(name)
-    return f"{tag:08X}"
+    return f"{KEYWORDS[name]:08X}"
 
 
 class _Reader:

@@ -7,8 +7,7 @@ devices are known to send.
 
 from dataclasses import dataclass
 
-from pydicom._uid_dict import UID_dictionary
-
+from gantry_domain.dictionary import UIDS
 from gantry_domain.private_sop_classes import PRIVATE_SOP_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -46,7 +45,7 @@ class StorageClass:
 def _table() -> dict[str, StorageClass]:
     table = {
         uid: StorageClass(uid, name.removesuffix(" SOP Class"), retired == "Retired")
-        for uid, (name, kind, _info, retired, _keyword) in UID_dictionary.items()
+        for uid, (name, kind, _info, retired, _keyword) in UIDS.items()
         if kind == "SOP Class" and "Storage" in name and uid not in _NOT_STORED
     }
     for uid, name in (_NEWER | PRIVATE_SOP_CLASSES).items():

@@ -7,7 +7,7 @@ then what loses nothing, then what is costly or retired, what has lost pixels la
 from dataclasses import dataclass
 from enum import Enum
 
-from pydicom._uid_dict import UID_dictionary
+from gantry_domain.dictionary import UIDS
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -99,7 +99,7 @@ def _table() -> dict[str, TransferSyntax]:
         *((uid, PixelEncoding.LOSSY) for uid in _LOSSY),
         *((uid, PixelEncoding.REFERENCED) for uid in _REFERENCED),
     ]
-    names = _NEWER | {uid: entry[0] for uid, entry in UID_dictionary.items()}
+    names = _NEWER | {uid: entry[0] for uid, entry in UIDS.items()}
     return {uid: TransferSyntax(uid, names[uid], pixels) for uid, pixels in ordered}
 
 

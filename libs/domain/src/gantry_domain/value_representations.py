@@ -2,8 +2,7 @@
 
 from functools import lru_cache
 
-from pydicom._dicom_dict import DicomDictionary
-from pydicom.datadict import dictionary_VR
+from gantry_domain.dictionary import VRS, repeating_vr
 
 # Explicit VR: a length of 16 bits, or two reserved bytes and one of 32 (PS3.5 7.1.2).
 SHORT_VRS = frozenset("AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -33,8 +32,6 @@ PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, PIXEL_DATA))
 US_OR_SS = "US or SS"
 US_OR_OW = "US or OW"
 
-_DICTIONARY = {tag: str(entry[0]) for tag, entry in DicomDictionary.items() if entry[0] != "NONE"}
-
 
 def vr_of(tag: int) -> str:
     """The VR that the data dictionary gives a tag; `UN` if it is private or unknown.
@@ -42,7 +39,7 @@ def vr_of(tag: int) -> str:
     Some need the data set to be decided: `US or SS` and `US or OW` are returned as such. The
     others that the dictionary leaves open are words in Implicit VR (PS3.5 A.1): `OW`.
     """
-    vr = _DICTIONARY.get(tag)
+    vr = VRS.get(tag)
     if vr is None:
         return _rare_vr(tag)
     if " or " in vr and vr not in (US_OR_SS, US_OR_OW):
@@ -57,8 +54,7 @@ def _rare_vr(tag: int) -> str:
         return "UL"  # group length, PS3.5 7.2
     if group % 2:
         return "LO" if 0x0010 <= element <= 0x00FF else "UN"  # private creators, PS3.5 7.8.1
-    try:
-        vr = dictionary_VR(tag)  # repeating groups
-    except KeyError:
+    vr = repeating_vr(tag)
+    if vr is None:
         return "UN"
-    return "OW" if " or " in vr else str(vr)
+    return "OW" if " or " in vr else vr

@@ -142,9 +142,13 @@ def dcmqrscp(folder: Path, *, port: int = 0) -> Iterator[Archive]:
 
 @contextmanager
 def orthanc(
-    folder: Path, *, port: int = 0, options: Mapping[str, object] | None = None
+    folder: Path,
+    *,
+    port: int = 0,
+    options: Mapping[str, object] | None = None,
+    nodelay: bool = True,
 ) -> Iterator[Archive]:
-    """Orthanc with SQLite and without plugins."""
+    """Orthanc with SQLite, and without plugins where `options` names none."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     http_port = free_port()
@@ -168,5 +172,6 @@ def orthanc(
         )
     )
     command = [_program("Orthanc"), str(configuration)]
-    with _running(command, folder, port, {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8"}):
+    environment = {"LC_ALL": "C.UTF-8"} | ({"TCP_NODELAY": "1"} if nodelay else {})
+    with _running(command, folder, port, environment):
         yield Archive("ORTHANC", port, folder / "storage", http_port)

@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from gantry_cli.demo import Demonstration
 from gantry_cli.embedded.engines import needed_engines
 from gantry_cli.embedded.places import is_running, sole_run
 from gantry_cli.keeper import Keeper, StopRequested
@@ -49,12 +48,8 @@ def up(settings: Settings, *, demo: bool, echo_logs: bool) -> int:
             sys.stdout.write(ready_line(settings) + "\n")
             sys.stdout.flush()
             say(f"data in {settings.data}, logs in {settings.data / 'logs'}, Ctrl-C stops")
-            demonstration = Demonstration(settings, say=_show) if demo else None
-            if demonstration:
-                demonstration.start()
-            keeper.watch()
-            if demonstration:
-                demonstration.stop()
+            with _demonstrating(settings) if demo else nullcontext():
+                keeper.watch()
             say("stopping: what was begun is finished first (once more to hurry)")
     say("stopped")
     return 0
@@ -94,3 +89,14 @@ def ready_line(settings: Settings) -> str:
 def _show(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def _demonstrating(settings: Settings) -> Iterator[None]:
+    # Imported here, for a sender brings more than all else that this process needs.
+    from gantry_cli.demo import Demonstration
+
+    demonstration = Demonstration(settings, say=_show)
+    demonstration.start()
+    yield
+    demonstration.stop()

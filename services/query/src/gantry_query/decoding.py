@@ -19,9 +19,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian
-
 LARGEST_OBJECT = 512 * 2**20
 _MEMORY = 3 * 2**30
 _CHUNK = 1 << 20
@@ -141,6 +138,10 @@ class _Child:
 
 
 def _decode(source: str, target: str) -> None:
+    # Here, for the parent needs nothing of it: it brings every decoder that is installed.
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRLittleEndian
+
     ds = dcmread(source)
     ds.decompress()
     if ds.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:

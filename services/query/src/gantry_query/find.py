@@ -9,11 +9,11 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from pydicom.datadict import tag_for_keyword
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.operations import PENDING_CODES, Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
+from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.find_identifier import FindIdentifier, read_find_identifier
 from gantry_domain.find_question import FindQuestion, find_question
@@ -90,7 +90,7 @@ class FindService:
             counted.level = question.query.level.value
             yield from self._matches(request, identifier, question, charset)
         except BadQuery as error:
-            tag = tag_for_keyword(error.parameter)
+            tag = KEYWORDS.get(error.parameter)
             yield Answer(
                 IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
                 error_comment=str(error),

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pydicom.datadict import keyword_dict
-
 from gantry_domain.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, Attribute, Level, attributes_at
+from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.query import (
     BadQuery,
     Key,
@@ -48,7 +47,7 @@ _ABOVE = {
 }
 
 _TAG_OF_KEYWORD = {
-    **{keyword.lower(): f"{tag:08X}" for keyword, tag in keyword_dict.items() if keyword},
+    **{keyword.lower(): f"{tag:08X}" for keyword, tag in KEYWORDS.items()},
     **{attribute.keyword.lower(): attribute.tag for attribute in ATTRIBUTES},
 }
 
