@@ -81,6 +81,7 @@ def test_each_migration_only_adds(empty_database_url: str) -> None:
         config = migrations._config(connection)
         scripts = [*ScriptDirectory.from_config(config).walk_revisions()][::-1]
         assert len(scripts) >= 3
+        assert tuple(script.revision for script in scripts) == migrations.REVISIONS
         for previous, script in zip([None, *scripts], scripts, strict=False):
             before = schema(connection)
             command.upgrade(config, script.revision)

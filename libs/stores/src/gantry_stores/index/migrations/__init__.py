@@ -4,18 +4,20 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from gantry_domain.errors import ConfigurationError
 from gantry_stores.index.database import make_engine, transaction
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _FOLDER = Path(__file__).parent
+# Each file is named by its revision, and they follow each other in this order.
+REVISIONS = tuple(sorted(file.name[:4] for file in _FOLDER.glob("versions/[0-9]*.py")))
 # Any number that nothing else in the database locks.
 _LOCK = 0x47414E54_52590001
 
@@ -39,7 +41,7 @@ def upgrade(database_url: str) -> None:
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             if not _current(connection):
-                command.upgrade(_config(connection), "head")
+                _upgrade(connection)
     finally:
         engine.dispose()
 
@@ -55,16 +57,24 @@ def is_current(database_url: str) -> bool:
 
 
 def _current(connection: Connection) -> bool:
-    revision = MigrationContext.configure(connection).get_current_revision()
-    scripts = ScriptDirectory.from_config(_config(connection))
-    if revision is not None and revision not in {
-        script.revision for script in scripts.walk_revisions()
-    }:
+    # Asked by hand: every process of the query service asks, and Alembic takes long to import.
+    revision = None
+    if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is not None:
+        revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision not in REVISIONS:
         raise NewerSchema
-    return revision == scripts.get_current_head()
+    return bool(revision == REVISIONS[-1])
 
 
-def _config(connection: Connection) -> Config:
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+
+    command.upgrade(_config(connection), "head")
+
+
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     # The parser of the configuration takes % for an interpolation.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
