@@ -27,6 +27,8 @@ from blackbox.waiting import until
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 2s}
+http: {processes: 1}
+query: {processes: 1}
 """
 LARGE = 3072  # a side, in pixels: a bucket shows nothing of an object that is no larger than a part
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1

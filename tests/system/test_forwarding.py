@@ -109,6 +109,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iter
                 "partners:",
                 *partners,
                 "forward: {lease: 3s, backoff: {first: 500ms, longest: 1s}, concurrency: 1}",
+                "http: {processes: 1}",
+                "query: {processes: 1}",
             ]
         )
         run = Gantry(config=config, store=new_store())

@@ -22,6 +22,8 @@ policies:
   - {{rule: patient_identity, identifier: hkid, action: hold}}
 complete_after: {{default: 500ms, partners: {{SLOWCT: 1h}}}}
 sweep: {{after: 2s, every: 500ms}}
+http: {{processes: 1}}
+query: {{processes: 1}}
 partners:
   - {{ae_title: SLOWCT}}
   - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}

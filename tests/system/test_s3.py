@@ -20,6 +20,8 @@ from blackbox.waiting import until
 CONFIG = """
 sweep: {after: 4s, every: 1s}
 ingress: {store_patience: 8s}
+http: {processes: 1}
+query: {processes: 1}
 """
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
 LARGE = 3072  # a side, in pixels: 18 MiB, in parts

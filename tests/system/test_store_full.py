@@ -23,7 +23,9 @@ def small_disk() -> Iterator[Gantry]:
     """A run whose objects lie in a file system of 8 MiB."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
-    run = Gantry(config="objects: FOLDER/small\ningress: {store_patience: 1s}\n")
+    run = Gantry(
+        config="objects: FOLDER/small\ningress: {store_patience: 1s}\nhttp: {processes: 1}\n"
+    )
     folder = run.folder / "small"
     run.store = FolderStore(folder)
     folder.mkdir()

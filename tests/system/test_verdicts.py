@@ -23,6 +23,8 @@ policies:
   - {rule: accession_number, format: ha, action: warn}
   - {rule: patient_identity, identifier: hkid, action: hold}
 sweep: {after: 2s, every: 1s}
+http: {processes: 1}
+query: {processes: 1}
 """
 ACCESSION = "XXXXR0700000101H"
 

@@ -34,9 +34,10 @@ def up(*, demo: bool, logs: bool) -> int:
     PostgreSQL, Redis and the object store are embedded unless the configuration names others.
     The logs of the services are in the data folder's `logs`.
     """
+    settings = load_settings()
     from gantry_cli.up import up as run_up
 
-    return run_up(load_settings(), demo=demo, echo_logs=logs)
+    return run_up(settings, demo=demo, echo_logs=logs)
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})
@@ -93,9 +94,10 @@ def echo(*, ae: str) -> int:
 @commands.command()
 def status() -> int:
     """Show the services, what waits, and what is stored."""
+    settings = load_settings()
     from gantry_cli.status import show_status
 
-    return show_status(load_settings())
+    return show_status(settings)
 
 
 @commands.command()
