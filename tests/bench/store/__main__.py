@@ -30,7 +30,7 @@ def on_disk(folder: Path, rounds: int, associations: list[int]) -> list[str]:
             stack.enter_context(servers.orthanc(folder / "orthanc", nodelay=True)),
             stack.enter_context(servers.orthanc(folder / "shipped", nodelay=False)),
             stack.enter_context(servers.storescp(folder / "storescp")),
-            stack.enter_context(servers.sink(sink, folder / "sink")),
+            stack.enter_context(servers.sink(sink, folder / "bare")),
             stack.enter_context(servers.sink(sink, folder / "nothing", discards=True)),
         ]
         for size in data.SIZES:
