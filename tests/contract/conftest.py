@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
+from gantry_archive.staging import Stager
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import UnreadableObject
@@ -25,10 +26,12 @@ from gantry_domain.file_meta import FileMeta, encode_file_meta, parse_file_meta
 from gantry_domain.header import read_header
 from gantry_domain.keys import new_object_id, object_key
 from gantry_domain.receipts import Receipt
+from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
 from gantry_query.dimse import make_server
+from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
@@ -67,6 +70,15 @@ class WebArchive:
     client: httpx.Client
     engine: Engine
     store: DirectoryStore
+    store_folder: Path
+    published: list[Receipt]
+    """The receipts of what was stored over HTTP and is not indexed yet."""
+
+    def index(self) -> None:
+        """Does what the workers do with what was stored over HTTP."""
+        receipts, self.published[:] = list(self.published), []
+        index_batch(receipts, store=self.store, engine=self.engine, rules=ReadingRules())
+        judge_studies(self.engine, NO_POLICIES)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """One GET; header names with underscores."""
@@ -139,9 +151,32 @@ def serving(app: ASGIApp) -> Iterator[str]:
             thread.join()
 
 
+LARGEST_STORED = 24 * 2**20
+
+
+def _store_door(store: DirectoryStore, commits: Executor, published: list[Receipt]) -> StoreDoor:
+    return StoreDoor(
+        stager=Stager(
+            store=store,
+            publish=published.append,
+            max_object_size=LARGEST_STORED,
+            store_patience=0.2,
+        ),
+        threads=Threads(8),
+        commits=commits,
+        storage_classes=frozenset(STORAGE_CLASSES),
+        congested=lambda in_hand: in_hand >= 64,
+        open=True,
+        patience=2,
+    )
+
+
 @contextmanager
-def _served(engine: Engine, store: DirectoryStore) -> Iterator[str]:
+def _served(
+    engine: Engine, store: DirectoryStore, published: list[Receipt] | None = None
+) -> Iterator[str]:
     decoder = Decoder()
+    commits = ThreadPoolExecutor(8)
     archive = Archive(
         engine=engine,
         store=store,
@@ -150,9 +185,11 @@ def _served(engine: Engine, store: DirectoryStore) -> Iterator[str]:
         partitions=frozenset({"main", "north"}),
         questions=Threads(8),
         transfers=Threads(16),
+        door=_store_door(store, commits, [] if published is None else published),
     )
     with serving(make_app(archive, origins=["https://viewer.example"])) as address:
         yield f"{address}/dicomweb"
+    commits.shutdown()
     decoder.close()
 
 
@@ -166,9 +203,11 @@ def serve() -> Callable[[Engine, DirectoryStore], AbstractContextManager[str]]:
 def web(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebArchive]:
     """An empty archive, shared by the tests of one file."""
     engine = make_engine(module_postgres_url, pool_size=24)
-    store = DirectoryStore(tmp_path_factory.mktemp("objects"))
-    with _served(engine, store) as base, httpx.Client(timeout=60) as client:
-        yield WebArchive(base, client, engine, store)
+    folder = tmp_path_factory.mktemp("objects")
+    store = DirectoryStore(folder)
+    published: list[Receipt] = []
+    with _served(engine, store, published) as base, httpx.Client(timeout=60) as client:
+        yield WebArchive(base, client, engine, store, folder, published)
     engine.dispose()
 
 

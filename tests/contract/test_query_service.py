@@ -1,11 +1,13 @@
 """The query service as it runs: its processes, a database that goes and comes, probes, metrics."""
 
+import io
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.query_process import QueryService
+from gantry_testkit.stored import image
 from gantry_testkit.waiting import until
 
 SECRET = "SECRET^PATIENT"
@@ -91,6 +94,48 @@ def test_a_life(service, database):
     log = service.log.read_text()
     assert "SECRET" not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    "mebibytes",
+    [96, pytest.param(2048, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
+)
+def test_a_large_body_streams_to_the_store_and_needs_no_index(service, mebibytes):
+    """Memory stays small, and neither the database nor the broker is asked."""
+    service.start()
+    until(lambda: service.readiness()[1], "it answers")
+    until(lambda: connects(service.web), "the door is open")
+    ds = image(Rows=1, Columns=1)
+    ds.PixelData = b""
+    head = io.BytesIO()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.save_as(head, enforce_file_format=True)
+    piece = bytes(range(256)) * 4096
+    file = head.getvalue()[:-4] + (mebibytes * len(piece)).to_bytes(4, "little")
+
+    def body() -> Iterator[bytes]:
+        yield b"--XX\r\n\r\n" + file
+        yield from repeat(piece, mebibytes)
+        yield b"\r\n--XX--"
+
+    answer = httpx.post(
+        f"{service.web}/studies",
+        content=body(),
+        headers={"Content-Type": "multipart/related; type=application/dicom; boundary=XX"},
+        timeout=1200,
+    )
+    assert answer.status_code == 200
+    (item,) = answer.json()["00081199"]["Value"]
+    assert item["00081155"]["Value"] == [ds.SOPInstanceUID]
+    (stored,) = service.objects.rglob("*.dcm")
+    assert 0 < stored.stat().st_size - mebibytes * len(piece) < 64 * 1024
+    with stored.open("rb") as content:
+        content.seek(-len(piece), 2)
+        assert content.read() == piece
+    peak = service.peak_memory()
+    print(f"{mebibytes} MiB: at most {peak / 10**6:.0f} MB resident in a process")
+    assert peak < 250 * 10**6
 
 
 def connects(web: str) -> bool:

@@ -9,7 +9,7 @@ they came. Whatever door they came through, they go through here.
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -33,7 +33,9 @@ class Refusal(Enum):
     """Why an object was not staged; each is permanent but for the last two."""
 
     MISMATCH = "mismatch"
-    """The data set has another SOP class or instance than the request (PS3.4 B.2.3)."""
+    """The data set has another SOP class, instance or study than the request (PS3.4 B.2.3)."""
+    SOP_CLASS = "sop_class"
+    """Instances of this SOP class are not stored."""
     MISSING_UID = "missing_uid"
     """The data set lacks a UID without which it cannot be filed."""
     UNREADABLE = "unreadable"
@@ -64,6 +66,7 @@ class Provenance:
     """Whom an object came from, under which of our names, and where it belongs.
 
     The UIDs are those of the request; empty where it named none: then the data set says it.
+    `storage_classes` are those that are stored; None: the door has seen to it.
     """
 
     calling_ae: str
@@ -72,6 +75,8 @@ class Provenance:
     transfer_syntax: str
     SOPClassUID: str = ""
     SOPInstanceUID: str = ""
+    StudyInstanceUID: str = ""
+    storage_classes: Collection[str] | None = None
 
 
 class Stager:
@@ -135,12 +140,18 @@ class Staging:
         self._received = 0
         self._size = 0
         self._refused: Refused | None = None
+        self._found: Identification | None = None
         self._give_up_at: float | None = None
 
     @property
     def received(self) -> int:
         """Bytes of the data set that have come so far."""
         return self._received
+
+    @property
+    def found(self) -> Identification | None:
+        """Who the object says that it is; None while not enough of it has come."""
+        return self._found
 
     def write(self, piece: memoryview) -> None:
         """Take the next bytes of the data set; what is refused already is taken and discarded."""
@@ -188,6 +199,7 @@ class Staging:
         prefix, self._prefix = bytes(self._prefix), None
         provenance = self._provenance
         found = identify(prefix, transfer_syntax=provenance.transfer_syntax, complete=complete)
+        self._found = found
         self._refused = _judge(found, provenance)
         if self._refused is not None:
             return
@@ -262,6 +274,11 @@ def _judge(found: Identification, provenance: Provenance) -> Refused | None:
     ):
         if requested and sent and requested != sent:
             return Refused(Refusal.MISMATCH, f"{keyword} of command and data set differ")
+    wanted = provenance.StudyInstanceUID
+    if wanted and found.StudyInstanceUID is None and found.exhausted:
+        return Refused(Refusal.MISMATCH, "StudyInstanceUID comes too late to be compared")
+    if wanted and found.StudyInstanceUID and found.StudyInstanceUID != wanted:
+        return Refused(Refusal.MISMATCH, "StudyInstanceUID of request and data set differ")
     unseen = (
         found.SOPClassUID is None
         or found.SOPInstanceUID is None
@@ -272,4 +289,8 @@ def _judge(found: Identification, provenance: Provenance) -> Refused | None:
         return Refused(Refusal.UNREADABLE, f"unreadable as sent: {found.broken}"[:64])
     if found.missing:
         return Refused(Refusal.MISSING_UID, f"{found.missing[0]} is missing")
+    sop_class = provenance.SOPClassUID or found.SOPClassUID
+    classes = provenance.storage_classes
+    if classes is not None and sop_class and sop_class not in classes:
+        return Refused(Refusal.SOP_CLASS, "instances of this SOP class are not stored")
     return None

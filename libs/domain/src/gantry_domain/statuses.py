@@ -25,6 +25,14 @@ CANNOT_UNDERSTAND = Status(0xC000, "Error: Cannot understand", "PS3.4 Table B.2-
 # Our own in the range "Cannot understand": A7xx would make senders try again for ever.
 OBJECT_TOO_LARGE = Status(0xC0F0, "Error: Object larger than configured", "PS3.4 Table B.2-1")
 
+# STOW-RS, PS3.18 Annex I.2.2, where there is none of C-STORE that says the same.
+COERCION_OF_DATA_ELEMENTS = Status(
+    0xB000, "Warning: Coercion of data elements", "PS3.18 Table I.2-1"
+)
+TRANSFER_SYNTAX_NOT_SUPPORTED = Status(
+    0xC122, "Referenced Transfer Syntax not supported", "PS3.18 Table I.2-2"
+)
+
 # C-FIND, PS3.4 Table C.4-1.
 OUT_OF_RESOURCES_TO_FIND = Status(0xA700, "Refused: Out of resources", "PS3.4 C.4.1.1.4")
 IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS = Status(
@@ -33,6 +41,7 @@ IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS = Status(
 UNABLE_TO_PROCESS = Status(0xC001, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
 
 # General, PS3.7 Annex C.
+DUPLICATE_SOP_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 Annex C.5.6")
 SOP_CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.6")
 NOT_AUTHORIZED = Status(0x0124, "Refused: Not authorized", "PS3.7 C.5.20")
 UNRECOGNIZED_OPERATION = Status(0x0211, "Unrecognized operation", "PS3.7 C.5.25")

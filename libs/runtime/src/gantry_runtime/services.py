@@ -94,3 +94,5 @@ class Http(Section):
     """Callers whose `Forwarded` and `X-Forwarded-*` headers are believed."""
     origins: Annotated[tuple[WebOrigin, ...], Field(strict=False)] = ()
     """Web pages of other origins that may read answers; `*` is any."""
+    receive_timeout: Duration = parse_duration("60s")
+    """How long a client that stores may send nothing."""

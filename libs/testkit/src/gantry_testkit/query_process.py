@@ -27,7 +27,10 @@ class QueryService:
         self.probes = f"http://127.0.0.1:{9103 + base}"
         self.address = ("127.0.0.1", 11113 + base)
         url = make_url(database_url).set(drivername="postgresql")
-        (folder / "gantry.yaml").write_text(f"database: {url}\nobjects: objects\n{extra}")
+        # No broker listens there: nothing that a client is answered waits for one.
+        (folder / "gantry.yaml").write_text(
+            f"database: {url}\nbroker: redis://127.0.0.1:1/0\nobjects: objects\n{extra}"
+        )
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")} | {
             "GANTRY_CONFIG": str(folder / "gantry.yaml"),
             "GANTRY_DATA": str(folder / "data"),
@@ -79,3 +82,16 @@ class QueryService:
         return sum(
             s.value for s in samples if s.name == name and labels.items() <= s.labels.items()
         )
+
+    def peak_memory(self) -> int:
+        """The most bytes that one of its processes has had resident."""
+        return max(
+            int(line.split()[1]) * 1024
+            for pid in self._children()
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM:")
+        )
+
+    def _children(self) -> list[str]:
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]

@@ -14,6 +14,7 @@ from pathlib import Path
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.dimse_door import partners_of, server_limits, tls_files, user_identities
 from gantry_archive.staging import Stager
+from gantry_archive.watermarks import Watermarks
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
@@ -25,7 +26,6 @@ from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
 from gantry_ingress.reception import StoreService
-from gantry_ingress.watermarks import Watermarks
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach

@@ -1,32 +1,16 @@
 """C-STORE requests become staged objects, and what became of them a DIMSE status."""
 
 import time
-from collections.abc import Mapping
 
-from gantry_archive.staging import Provenance, Refusal, Staged, Stager, Staging
+from gantry_archive.refusal_statuses import STATUSES
+from gantry_archive.staging import Provenance, Staged, Stager, Staging
 from gantry_dimse.partners import Partners
 from gantry_dimse.storage import Reception, StoreOutcome, StoreRequest
-from gantry_domain.statuses import (
-    CANNOT_UNDERSTAND,
-    DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
-    OBJECT_TOO_LARGE,
-    OUT_OF_RESOURCES,
-    SUCCESS,
-    Status,
-)
+from gantry_domain.statuses import SUCCESS
 from gantry_ingress import metrics
 from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)
-
-STATUSES: Mapping[Refusal, Status] = {
-    Refusal.MISMATCH: DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
-    Refusal.MISSING_UID: CANNOT_UNDERSTAND,
-    Refusal.UNREADABLE: CANNOT_UNDERSTAND,
-    Refusal.TOO_LARGE: OBJECT_TOO_LARGE,
-    Refusal.STORE_FULL: OUT_OF_RESOURCES,
-    Refusal.STORE_AWAY: OUT_OF_RESOURCES,
-}
 
 
 class StoreReception:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_query.addresses import PublicAddress
 from gantry_query.failures import NotHere
+from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_stores.objects import ObjectStore
@@ -31,6 +32,7 @@ class Archive:
     partitions: frozenset[str]
     questions: Threads
     transfers: Threads
+    door: StoreDoor
 
     def partition(self, request: Request) -> str:
         """The partition that a request is about. Raises `NotHere`."""

@@ -14,7 +14,7 @@ from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-METHODS = ("GET", "OPTIONS")
+METHODS = ("GET", "POST", "OPTIONS")
 _ALLOWED_HEADERS = "authorization, content-type, accept, range, if-none-match"
 _EXPOSED_HEADERS = (
     "Content-Type, Content-Location, ETag, Warning, Content-Range, Location, Link, Retry-After"

@@ -8,7 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.query import BadQuery
+from gantry_query.multipart_reading import BrokenMultipart
 from gantry_query.negotiation import NotAcceptable
+from gantry_query.reception import TooSlow
 from gantry_runtime.logs import get_logger
 from gantry_stores.objects import ObjectNotFound
 
@@ -29,10 +31,14 @@ def answer(request: Request, error: Exception) -> Response:
     match error:
         case BadQuery(parameter=parameter):
             return _error(400, str(error), parameter=parameter)
+        case BrokenMultipart():
+            return _error(400, str(error))
         case NotHere():
             return _error(404, str(error))
         case NotAcceptable(available=available):
             return _error(406, str(error), available=available)
+        case TooSlow():
+            return _error(408, str(error), headers={"Connection": "close"})
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return _error(status, str(detail), headers=dict(headers or {}))
         case TransientError():

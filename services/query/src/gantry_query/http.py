@@ -4,18 +4,25 @@ import contextlib
 import socket
 import sys
 import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_archive.staging import Stager
+from gantry_archive.watermarks import Watermarks
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.errors import GantryError, TransientError
+from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_query import metrics
 from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
@@ -26,14 +33,22 @@ from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
 from gantry_stores.objects import ObjectNotFound, ObjectStore, open_store
+from gantry_stores.queue.application import make_celery
+from gantry_stores.queue.receipts import ReceiptPublisher
 
 log = get_logger(__name__)
 
 QUESTIONS = 8
 TRANSFERS = 16
+STORES = 8
+COMMITS = 16
+MOST_STORES = 64
+"""Requests that store, at a time in one process; their pieces take turns in the threads."""
 _SEARCH_LIMIT = timedelta(seconds=15)
 _CHECK_EVERY = 2.0
-_DRAIN_SECONDS = 25
+# Of the supervisor's grace: first the answers, then the receipts that they left.
+_DRAIN_SECONDS = 22
+_FLUSH_SECONDS = 4.0
 _ABSENT = "objects/none"
 
 
@@ -51,6 +66,14 @@ def main() -> int:
         application_name="gantry-query",
     )
     decoder = Decoder()
+    publisher = ReceiptPublisher(
+        make_celery(settings.broker_url),
+        on_published=metrics.RECEIPTS_PUBLISHED.inc,
+        on_dropped=metrics.RECEIPTS_DROPPED.inc,
+        on_waiting=metrics.RECEIPTS_WAITING.set,
+        on_failure=lambda error: log.warning("broker_away", error=type(error).__name__),
+    )
+    commits = ThreadPoolExecutor(COMMITS, thread_name_prefix="commit")
     archive = Archive(
         engine=engine,
         store=store,
@@ -59,6 +82,7 @@ def main() -> int:
         partitions=_partitions(settings),
         questions=Threads(QUESTIONS),
         transfers=Threads(TRANSFERS),
+        door=_store_door(settings, process, store=store, publisher=publisher, commits=commits),
     )
     watch = threading.Thread(
         target=_watch,
@@ -72,9 +96,42 @@ def main() -> int:
     finally:
         process.stopping.set()
         watch.join()
+        commits.shutdown()
+        publisher.close(_FLUSH_SECONDS)
         decoder.close()
         engine.dispose()
     return 0
+
+
+def _store_door(
+    settings: Settings,
+    process: Process,
+    *,
+    store: ObjectStore,
+    publisher: ReceiptPublisher,
+    commits: Executor,
+) -> StoreDoor:
+    limits, place = settings.ingress, settings.objects_place
+    watermarks = Watermarks(
+        memory=limits.memory_watermark,
+        free_space=limits.free_space_watermark,
+        folder=place if isinstance(place, Path) else None,
+    )
+    return StoreDoor(
+        stager=Stager(
+            store=store,
+            publish=publisher.publish,
+            max_object_size=limits.max_object_size,
+            store_patience=limits.store_patience.total_seconds(),
+            stopping=process.stopping,
+        ),
+        threads=Threads(STORES),
+        commits=commits,
+        storage_classes=frozenset((*STORAGE_CLASSES, *limits.sop_classes)),
+        congested=lambda in_hand: in_hand >= MOST_STORES or watermarks.congested(in_hand),
+        open=settings.unknown_partners.store == "accept",
+        patience=settings.http.receive_timeout.total_seconds(),
+    )
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:

@@ -20,6 +20,24 @@ INSTANCES = metrics.counter(
     "Instances sent over HTTP by the form they were sent in",
     ["form"],
 )
+STORED = metrics.counter(
+    "gantry_query_http_stored_total",
+    "Instances that clients sent to be stored, by what became of them",
+    ["outcome"],
+)
+STORED_BYTES = metrics.counter(
+    "gantry_query_http_received_bytes_total", "Bytes of the bodies of store requests"
+)
+RECEIPTS_PUBLISHED = metrics.counter(
+    "gantry_query_receipts_published_total", "Receipts of stored instances that the broker took"
+)
+RECEIPTS_DROPPED = metrics.counter(
+    "gantry_query_receipts_dropped_total",
+    "Receipts given up because the broker was away for too long; the sweep finds their objects",
+)
+RECEIPTS_WAITING = metrics.gauge(
+    "gantry_query_receipts_waiting", "Receipts that wait for the broker"
+)
 ASSOCIATIONS = association_metrics("query")
 FINDS = metrics.counter(
     "gantry_query_finds_total",

@@ -3,7 +3,7 @@
 import mmap
 from pathlib import Path
 
-from gantry_ingress.watermarks import Watermarks, resident_memory
+from gantry_archive.watermarks import Watermarks, resident_memory
 
 
 class Process:
