@@ -1,28 +1,47 @@
-"""Decompresses stored instances in child processes: decoders of pixels crash and hang on odd data.
+"""Decompresses and draws stored instances in child processes: decoders crash and hang on odd data.
 
-A child (``python -m gantry_query.decoding``) takes one job a line, ``["source", "target"]`` as
-JSON, and answers each by a line, ``"decoded"`` or ``"refused"``. It has limits on its memory and on
-the size of what it writes, ends when its standard input does, and is replaced when it dies or takes
-too long.
+A child (``gantry_query.decoder_child``) takes one job a line and answers each by a line. It has
+limits on its memory and on the size of what it writes, ends when its standard input does, and is
+replaced when it dies or takes too long.
 """
 
 import contextlib
 import json
 import os
 import queue
-import resource
 import selectors
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from gantry_domain.errors import TransientError
+from gantry_query.rendering_request import Rendering
 
 LARGEST_OBJECT = 512 * 2**20
-_MEMORY = 3 * 2**30
 _CHUNK = 1 << 20
-_DECODED, _REFUSED = "decoded", "refused"
+
+DONE = "done"
+FAILED = "cannot_be_decoded"
+_TOO_LARGE = "too_large"
+
+
+class DecodersBusy(TransientError):
+    """Every child had work for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("all decoders are busy")
+
+
+class NotDecoded(Exception):
+    """It cannot be done. `reason` is a slug, as of `gantry_query.decoder_child`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Decoder:
@@ -44,29 +63,52 @@ class Decoder:
 
         The result must be read to its end or closed: it lies in a temporary file until then.
         """
-        if size > LARGEST_OBJECT:
+        try:
+            return _read(self._work(chunks, size=size, job={"job": "decompress"}))
+        except (NotDecoded, DecodersBusy):
             return None
+
+    def render(
+        self, chunks: Iterator[bytes], *, size: int, frame: int, rendering: Rendering
+    ) -> bytes:
+        """The picture of a frame (from 1) of the file. Raises `NotDecoded`, `DecodersBusy`."""
+        job = {"job": "render", "frame": frame, "rendering": asdict(rendering)}
+        return b"".join(_read(self._work(chunks, size=size, job=job)))
+
+    def frames(
+        self, chunks: Iterator[bytes], *, size: int, frames: Sequence[int]
+    ) -> Iterator[bytes]:
+        """Each of the frames decompressed, little endian. Raises `NotDecoded`, `DecodersBusy`."""
+        job = {"job": "frames", "frames": list(frames)}
+        target = self._work(chunks, size=size, job=job)
+        length = target.stat().st_size // len(frames)
+        return _read(target, length)
+
+    def _work(self, chunks: Iterator[bytes], *, size: int, job: dict[str, Any]) -> Path:
+        """The file that the job made of the file of `chunks`; whoever gets it removes it."""
+        if size > LARGEST_OBJECT:
+            raise NotDecoded(_TOO_LARGE)
         descriptor, source = tempfile.mkstemp(dir=self._folder.name)
-        target = f"{source}.decoded"
+        target = f"{source}.made"
         try:
             with open(descriptor, "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
-            decoded = self._work(source, target)
+            answer = self._ask({**job, "source": source, "target": target})
         finally:
             Path(source).unlink()
-        if not decoded:
+        if answer != DONE:
             Path(target).unlink(missing_ok=True)
-            return None
-        return _read(Path(target))
+            raise NotDecoded(answer)
+        return Path(target)
 
-    def _work(self, source: str, target: str) -> bool:
+    def _ask(self, job: dict[str, Any]) -> str:
         try:
             child = self._children.get(timeout=self._time_limit)
         except queue.Empty:
-            return False
+            raise DecodersBusy from None
         try:
-            return child.work(source, target, time_limit=self._time_limit)
+            return child.work(job, time_limit=self._time_limit)
         finally:
             self._children.put(child)
 
@@ -77,10 +119,10 @@ class Decoder:
         self._folder.cleanup()
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def _read(path: Path, piece: int = _CHUNK) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(piece):
                 yield chunk
     finally:
         path.unlink()
@@ -92,28 +134,28 @@ class _Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def work(self, source: str, target: str, *, time_limit: float) -> bool:
-        """Whether it decoded the file; a child that does not answer in time is ended."""
+    def work(self, job: dict[str, Any], *, time_limit: float) -> str:
+        """`DONE`, or why not; a child that does not answer in time is ended."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps([source, target]).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
                 if selector.select(time_limit):
                     line = process.stdout.readline()
                     if line:
-                        return bool(json.loads(line) == _DECODED)
+                        return str(json.loads(line))
         except BrokenPipeError:
             pass  # it died since its last job
         self.end()
-        return False
+        return FAILED
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gantry_query.decoding"],
+            [sys.executable, "-m", "gantry_query.decoder_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders quote what they choke on
@@ -135,39 +177,3 @@ class _Child:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-
-
-def _decode(source: str, target: str) -> None:
-    # Here, for the parent needs nothing of it: it brings every decoder that is installed.
-    from pydicom import dcmread
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    ds = dcmread(source)
-    ds.decompress()
-    if ds.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-        raise ValueError("not decoded")
-    ds.save_as(target)
-
-
-def main() -> None:
-    """The child: jobs from standard input until it ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    warnings.simplefilter("ignore")
-    answers = os.fdopen(os.dup(1), "w")
-    # What a decoder prints must not be taken for an answer.
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        source, target = json.loads(line)
-        try:
-            _decode(source, target)
-            answer = _DECODED
-        except Exception:  # noqa: BLE001 - a door: decoders raise anything; the parent counts it
-            answer = _REFUSED
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()

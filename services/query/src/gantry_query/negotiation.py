@@ -41,8 +41,8 @@ class NotAcceptable(PermanentError):
 
     def __init__(self, available: Iterable[str], why: str = "") -> None:
         self.available = tuple(available)
-        reason = f"{why}; " if why else ""
-        super().__init__(f"{reason}available: {', '.join(self.available)}")
+        known = f"available: {', '.join(self.available)}" if self.available else ""
+        super().__init__("; ".join(filter(None, (why, known))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Renditions:
 
     def __init__(self, store: ObjectStore, decoder: Decoder) -> None:
         self._store = store
-        self._decoder = decoder
+        self.decoder = decoder
 
     def open(self, stored: StoredInstance, form: Form) -> Rendition | None:
         """The rendition; None if it cannot be decoded. Raises `ObjectNotFound`, `StoreUnavailable`.
@@ -47,7 +47,7 @@ class Renditions:
                 chunks = self._reencoded(stored, key)
                 rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, chunks)
             case Form.DECODED:
-                decoded = self._decoder.decode(self._store.chunks(key), size=stored.size)
+                decoded = self.decoder.decode(self._store.chunks(key), size=stored.size)
                 if decoded is None:
                     return None
                 rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, decoded)

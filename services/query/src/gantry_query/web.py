@@ -12,6 +12,7 @@ from gantry_query.bulk_routes import bulk_router
 from gantry_query.door import Door, Origins
 from gantry_query.failures import answer
 from gantry_query.metadata_routes import metadata_router
+from gantry_query.rendered_routes import rendered_router
 from gantry_query.retrieve_routes import retrieve_router
 from gantry_query.search_routes import search_router
 from gantry_query.store_routes import store_router
@@ -23,7 +24,14 @@ def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
     """The application over an archive; `origins` are the web pages that may read its answers."""
     # Interactive pages would load scripts from elsewhere.
     app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
-    routers = (search_router, metadata_router, bulk_router, retrieve_router, store_router)
+    routers = (
+        search_router,
+        metadata_router,
+        bulk_router,
+        rendered_router,
+        retrieve_router,
+        store_router,
+    )
     for prefix in PREFIXES:
         for router in routers:
             app.include_router(router(archive), prefix=prefix)
