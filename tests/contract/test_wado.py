@@ -6,8 +6,6 @@ import secrets
 import socket
 import struct
 import threading
-from email.message import Message
-from email.parser import HeaderParser
 
 import httpx
 import numpy as np
@@ -27,6 +25,7 @@ from pydicom.uid import (
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES, PixelEncoding
 from gantry_query import metrics
 from gantry_runtime.metrics import sample
+from gantry_testkit.multipart import parts_of
 
 ANY = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -74,22 +73,6 @@ def make_file(syntax: str = ExplicitVRLittleEndian, *, pixels: bool = True, **at
     out = io.BytesIO()
     ds.save_as(out, enforce_file_format=True)
     return out.getvalue()
-
-
-def parts_of(answer: httpx.Response) -> list[tuple[str, bytes]]:
-    """The parts of a multipart answer, read as strictly as cornerstone does."""
-    head: Message = HeaderParser().parsestr(f"Content-Type: {answer.headers['content-type']}\n\n")
-    assert head.get_content_type() == "multipart/related"
-    boundary = f"--{head.get_param('boundary')}".encode()
-    before, *pieces, end = answer.content.split(boundary)
-    assert (before, end) == (b"", b"--\r\n")
-    parts = []
-    for piece in pieces:
-        assert piece.startswith(b"\r\nContent-Type: ")
-        assert piece.endswith(b"\r\n")
-        header, data = piece[2:-2].split(b"\r\n\r\n", 1)
-        parts.append((header.decode().removeprefix("Content-Type: "), data))
-    return parts
 
 
 def read(data: bytes) -> pydicom.FileDataset:

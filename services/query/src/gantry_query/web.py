@@ -11,6 +11,7 @@ from gantry_query.archive import Archive
 from gantry_query.bulk_routes import bulk_router
 from gantry_query.door import Door, Origins
 from gantry_query.failures import answer
+from gantry_query.frame_routes import frame_router
 from gantry_query.metadata_routes import metadata_router
 from gantry_query.rendered_routes import rendered_router
 from gantry_query.retrieve_routes import retrieve_router
@@ -28,6 +29,7 @@ def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
         search_router,
         metadata_router,
         bulk_router,
+        frame_router,
         rendered_router,
         retrieve_router,
         store_router,
