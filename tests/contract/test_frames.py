@@ -151,6 +151,7 @@ def test_dicomweb_client_reads_frames(web):
     assert frames == [FRAMES[1].tobytes(), FRAMES[2].tobytes()]
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of odd files
 @pytest.mark.long
 def test_frames_of_every_sample(web, sample_files):
     """Native frames are what pydicom reads; others come as stored, or with a reason."""
@@ -163,11 +164,13 @@ def test_frames_of_every_sample(web, sample_files):
             continue
         ((_, data),) = parts_of(answer)
         ds = pydicom.dcmread(io.BytesIO(found.content), force=True)
+        if not ds.dir("PixelData"):
+            continue  # pydicom does not follow this file to its end
         if syntax.encapsulated:
             count = int(ds.get("NumberOfFrames") or 1)
             assert data == next(generate_frames(ds.PixelData, number_of_frames=count))
-        elif ds.BitsAllocated > 1 and "422" not in ds.PhotometricInterpretation:
-            raw = pixel_array(io.BytesIO(found.content), index=0, raw=True)
+        elif ds.BitsAllocated > 1 and "422" not in ds.get("PhotometricInterpretation", ""):
+            raw = pixel_array(ds, index=0, raw=True)
             if ds.get("PlanarConfiguration"):
                 raw = raw.transpose(2, 0, 1)
             assert data == raw.astype(raw.dtype.newbyteorder("<")).tobytes()

@@ -1,6 +1,7 @@
 """QIDO-RS over HTTP: required attributes, the JSON model, pages, warnings, errors, browsers."""
 
 import gzip
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -73,6 +74,7 @@ def no_null_values(node: object) -> bool:
         ("/studies/1.2.1/series", 2, SERIES_REQUIRED),
         ("/studies/1.2.1/instances", 6, SERIES_REQUIRED + INSTANCE_REQUIRED),
         ("/studies/1.2.1/series/1.2.1.0/instances", 3, INSTANCE_REQUIRED),
+        ("/series/1.2.1.0/instances", 3, STUDY_REQUIRED + INSTANCE_REQUIRED),
     ],
 )
 def test_each_resource_has_its_required_attributes(web, path, number, required):
@@ -131,6 +133,62 @@ def test_included_fields(web):
     assert "00104000" not in web.get("/studies?limit=1").json()[0]
     instance = web.get("/studies/1.2.2/instances?limit=1&includefield=00080008").json()[0]
     assert values(instance, "00080008") == ["ORIGINAL", "PRIMARY"]
+
+
+def test_what_has_no_value_is_found_by_quotes(web):
+    assert len(web.get('/studies?AccessionNumber=""').json()) == 12
+    assert web.get('/studies?PatientID=""').json() == []
+    assert web.get('/studies?PatientName=""').json() == []
+    assert web.get('/studies?StudyDate=""').json() == []
+    assert web.get('/studies?ModalitiesInStudy=""').json() == []
+
+
+def test_a_count_when_asked(web):
+    assert web.get("/studies?count=true&limit=5&offset=10").headers["x-total-count"] == "12"
+    assert web.get("/instances?count=true&limit=0").headers["x-total-count"] == "72"
+    assert "x-total-count" not in web.get("/studies?limit=5").headers
+    assert web.get("/studies?count=perhaps").status_code == 400
+
+
+def request(number: str) -> dict:
+    """An item of the Request Attributes Sequence."""
+    return {
+        "00400009": {"vr": "SH", "Value": [f"SPS_{number}"]},
+        "00401001": {"vr": "SH", "Value": [f"RP{number}"]},
+    }
+
+
+@pytest.fixture(scope="module")
+def requested(web):
+    """Two series with one request each, and one with both."""
+    made = []
+    for series, numbers in enumerate(("1", "2", "12")):
+        uid = f"1.9.{series}"
+        found = indexed(
+            {"StudyInstanceUID": "1.9", "SeriesInstanceUID": uid, "SOPInstanceUID": f"{uid}.1"}
+        )
+        sequence = {"vr": "SQ", "Value": [request(number) for number in numbers]}
+        made.append(replace(found, attributes={**found.attributes, "00400275": sequence}))
+    fill(web.engine, made, partition="north")
+
+
+@pytest.mark.parametrize(
+    ("query", "series"),
+    [
+        ("RequestAttributesSequence.RequestedProcedureID=RP1", {"1.9.0", "1.9.2"}),
+        ("00400275.00401001=RP2", {"1.9.1", "1.9.2"}),
+        ("RequestAttributesSequence.RequestedProcedureID=RP1%5CRP2", {"1.9.0", "1.9.1", "1.9.2"}),
+        ("RequestAttributesSequence.ScheduledProcedureStepID=SPS?2", {"1.9.1", "1.9.2"}),
+        ("RequestAttributesSequence.ScheduledProcedureStepID=*1", {"1.9.0", "1.9.2"}),
+        ("RequestAttributesSequence.ScheduledProcedureStepID=SPS%25", set()),
+        ("RequestAttributesSequence.ScheduledProcedureStepID=", {"1.9.0", "1.9.1", "1.9.2"}),
+    ],
+)
+def test_values_within_a_sequence(web, requested, query, series):
+    north = web.base.replace("/dicomweb", "/p/north/dicomweb")
+    answer = web.client.get(f"{north}/studies/1.9/series?{query}")
+    assert {values(row, "0020000E")[0] for row in answer.json()} == series
+    assert "warning" not in answer.headers
 
 
 def test_no_match_is_an_empty_list(web):
@@ -239,7 +297,7 @@ def test_partitions(web):
         [indexed({"StudyInstanceUID": "7", "SeriesInstanceUID": "7.1", "SOPInstanceUID": "7.1.1"})],
         partition="north",
     )
-    (row,) = web.client.get(f"{north}/studies").json()
+    (row,) = web.client.get(f"{north}/studies?StudyInstanceUID=7").json()
     assert values(row, "00081190") == [f"{north}/studies/7"]
     assert web.client.get(f"{north}/studies/7/metadata").status_code == 200
     assert web.get("/studies/7/metadata").status_code == 404

@@ -10,6 +10,7 @@ turns the text of a matching key into a test by the kind of matching that the at
     DATE    one value or a range, open at either end        Range
     TIME    the same; what is left out covers all of it     Range
     NUMBER  one or more integers (`\\` between)               Numbers
+    any     `""`, no value at all (PS3.4 C.2.2.2.7)         Empty
 
 No value, or nothing but `*`, is universal matching (PS3.4 C.2.2.2.3): no test at all.
 """
@@ -31,6 +32,10 @@ _TIME = re.compile(
     r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:\.([0-9]{1,6}))?)?)?"  # likewise with colons
 )
 _FIRST_MOMENT, _LAST_MOMENT = "000000.000000", "235959.999999"
+
+_TEXT_VRS = frozenset("AE AS CS LO LT SH ST UC UR UT".split())
+INNER_VRS = _TEXT_VRS | {"UI", "DA"}
+"""What is compared within the items of sequences."""
 
 _ORDER = tuple(Level)
 
@@ -121,15 +126,25 @@ class Names:
     tests: tuple[NameTest, ...]
 
 
-Test = OneOf | Like | Numbers | Range | Names
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """There is no value (PS3.4 C.2.2.2.7)."""
+
+
+Test = OneOf | Like | Numbers | Range | Names | Empty
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A matching key: an attribute of the table and its test."""
+    """A matching key: an attribute of the table and its test.
+
+    `inner` is the tag of an attribute within the items of `attribute`, a sequence: one of them
+    must pass (PS3.4 C.2.2.2.6).
+    """
 
     attribute: Attribute
     test: Test
+    inner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +192,7 @@ class Query:
         """Whether one value is asked for of the attribute with this keyword."""
         return any(
             key.attribute.keyword == keyword
+            and key.inner is None
             and isinstance(key.test, OneOf)
             and len(key.test.values) == 1
             for key in self.keys
@@ -200,6 +216,8 @@ def parse_test(attribute: Attribute, text: str, *, parameter: str | None = None)
         raise BadQuery(name, "holds a NUL character")
     if not text.strip(" *"):
         return None
+    if text.strip() == '""':
+        return Empty()
     match attribute.matching:
         case Matching.UID:
             return OneOf(parse_uids(text, parameter=name))
@@ -215,6 +233,24 @@ def parse_test(attribute: Attribute, text: str, *, parameter: str | None = None)
             return _range(text, name, _date, _date)
         case Matching.TIME:
             return _range(text, name, _earliest, _latest)
+
+
+def parse_inner_test(vr: str, text: str, *, parameter: str) -> Test | None:
+    """The test of an attribute within a sequence's items, of which only the VR is known.
+
+    Raises `BadQuery`, also for a VR whose values are not compared there.
+    """
+    if "\x00" in text:
+        raise BadQuery(parameter, "holds a NUL character")
+    if not text.strip(" *"):
+        return None
+    if vr == "UI":
+        return OneOf(parse_uids(text, parameter=parameter))
+    if vr == "DA":
+        return _range(text, parameter, _date, _date)
+    if vr in _TEXT_VRS:
+        return _texts(_values(text, parameter, r"\\"))
+    raise BadQuery(parameter, "cannot be searched for within a sequence")
 
 
 def parse_uids(text: str, *, parameter: str) -> tuple[str, ...]:

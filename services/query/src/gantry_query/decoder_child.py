@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian
 
 from gantry_query.decoding import DONE, FAILED
-from gantry_query.rendering import NotRenderable, open_image, render
+from gantry_query.rendering import NotRenderable, frame_values, open_image, render
 from gantry_query.rendering_request import Rendering, Viewport, Window, WindowFunction
 
 _MEMORY = 3 * 2**30
@@ -40,8 +39,8 @@ def _render(job: dict[str, Any]) -> None:
 def _frames(job: dict[str, Any]) -> None:
     with open(job["target"], "wb") as file:
         for frame in job["frames"]:
-            open_image(job["source"], frame)
-            values = np.ascontiguousarray(pixel_array(job["source"], index=frame - 1))
+            ds = open_image(job["source"], frame)
+            values = np.ascontiguousarray(frame_values(job["source"], ds, frame))
             file.write(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
 
 

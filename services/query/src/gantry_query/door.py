@@ -17,7 +17,8 @@ log = get_logger(__name__)
 METHODS = ("GET", "POST", "OPTIONS")
 _ALLOWED_HEADERS = "authorization, content-type, accept, range, if-none-match"
 _EXPOSED_HEADERS = (
-    "Content-Type, Content-Location, ETag, Warning, Content-Range, Location, Link, Retry-After"
+    "Content-Type, Content-Location, ETag, Warning, Content-Range, Location, Link, "
+    "Retry-After, X-Total-Count"
 )
 _LOOPBACK = ("http://localhost", "http://127.0.0.1", "http://[::1]")
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gantry_domain.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, Attribute, Level, attributes_at
-from gantry_domain.dictionary import KEYWORDS
+from gantry_domain.dictionary import KEYWORDS, VRS
 from gantry_domain.query import (
+    INNER_VRS,
     BadQuery,
     Key,
     OneOf,
@@ -18,6 +19,7 @@ from gantry_domain.query import (
     PageRequest,
     Query,
     at_or_above,
+    parse_inner_test,
     parse_test,
     parse_uids,
 )
@@ -28,7 +30,17 @@ FURTHEST_OFFSET = 100_000
 MOST_FIELDS = 1000
 
 _CONTROLS = frozenset(
-    {"limit", "offset", "includefield", "fuzzymatching", "orderby", "accept", "charset", CURSOR}
+    {
+        "limit",
+        "offset",
+        "includefield",
+        "fuzzymatching",
+        "orderby",
+        "count",
+        "accept",
+        "charset",
+        CURSOR,
+    }
 )
 _TAG = re.compile(r"[0-9A-F]{8}")
 
@@ -58,6 +70,8 @@ class SearchRequest:
 
     query: Query
     warnings: tuple[str, ...]
+    counted: bool = False
+    """Whether the number of all matches is asked for."""
 
 
 def parse_search(
@@ -79,6 +93,11 @@ def parse_search(
         if tag is None:
             continue
         attribute = BY_TAG.get(tag)
+        inner = _inner_key(name, value, attribute, level)
+        if inner is not None:
+            keys.append(inner)
+            include.add(tag)
+            continue
         if "." in name or attribute is None or not _searchable(attribute, level):
             # A value would have left out matches; no value asks for the attribute alone.
             if value.strip(" *"):
@@ -107,7 +126,7 @@ def parse_search(
         everything=everything,
         order=tuple(_order(items, level)),
     )
-    return SearchRequest(query, tuple(warnings))
+    return SearchRequest(query, tuple(warnings), any(_flag(items, "count")))
 
 
 def _required(level: Level, within: Mapping[str, str]) -> Iterator[str]:
@@ -122,6 +141,27 @@ def _required(level: Level, within: Mapping[str, str]) -> Iterator[str]:
     yield from (BY_KEYWORD[keyword].tag for keyword in _PARENT_UIDS[level])
     if level is Level.INSTANCE:
         yield BY_KEYWORD["AvailableTransferSyntaxUID"].tag
+
+
+def _inner_key(name: str, value: str, attribute: Attribute | None, level: Level) -> Key | None:
+    """`RequestAttributesSequence.RequestedProcedureID=...`: a key within a sequence of the table.
+
+    None for what is none, or cannot be compared.
+    """
+    _, dot, last = name.partition(".")
+    if (
+        not dot
+        or attribute is None
+        or attribute.vr != "SQ"
+        or not at_or_above(attribute.level, level)
+    ):
+        return None
+    tag = _tag_of(last) if "." not in last else None
+    vr = VRS.get(int(tag, 16), "") if tag is not None else ""
+    if tag is None or vr not in INNER_VRS:
+        return None
+    test = parse_inner_test(vr, value, parameter=name)
+    return Key(attribute, test, tag) if test is not None else None
 
 
 def _searchable(attribute: Attribute, level: Level) -> bool:

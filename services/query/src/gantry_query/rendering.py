@@ -54,10 +54,19 @@ def open_image(source: str, frame: int) -> Dataset:
     return ds
 
 
+def frame_values(source: str, ds: Dataset, frame: int) -> Array:
+    """The decoded values of a frame; YBR is turned to RGB. Raises anything."""
+    try:
+        return pixel_array(source, index=frame - 1)
+    except AttributeError:
+        # Read so, without the other frames, a file must be in the encoding that it declares.
+        return pixel_array(ds, index=frame - 1)
+
+
 def render(source: str, frame: int, rendering: Rendering) -> bytes:
     """The picture of a frame (from 1) of the file `source`. Raises anything."""
     ds = open_image(source, frame)
-    values = pixel_array(source, index=frame - 1)
+    values = frame_values(source, ds, frame)
     picture = Image.fromarray(_shades(values, ds, frame, rendering.window))
     if rendering.viewport is not None:
         picture = _within(picture, rendering.viewport)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gantry_domain.attributes import Level
-from gantry_domain.query import Query
+from gantry_domain.query import PageRequest, Query
 from gantry_query.archive import Archive
 from gantry_query.negotiation import choose_json
 from gantry_query.parameters import SearchRequest, parse_search
@@ -20,6 +20,9 @@ from gantry_query.streams import gzipped
 from gantry_stores.index.search import CURSOR, Page, count, search
 
 MOST_COUNTED = 1000
+"""Of what is left after a page; a number that is asked for is exact up to ten times as many."""
+COUNTED_WHEN_ASKED = 10_000
+TOTAL_COUNT = "X-Total-Count"
 _WORTH_PACKING = 2048
 
 _RESOURCES = {
@@ -29,11 +32,12 @@ _RESOURCES = {
     "/studies/{StudyInstanceUID}/series": Level.SERIES,
     "/studies/{StudyInstanceUID}/instances": Level.INSTANCE,
     "/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances": Level.INSTANCE,
+    "/series/{SeriesInstanceUID}/instances": Level.INSTANCE,
 }
 
 
 def search_router(archive: Archive) -> APIRouter:
-    """The six resources that are searched. No match is 200 and `[]` (PS3.18 8.3.4.4.1)."""
+    """The seven resources that are searched. No match is 200 and `[]` (PS3.18 8.3.4.4.1)."""
     router = APIRouter()
     for path, level in _RESOURCES.items():
         router.add_api_route(path, _handler(archive, level), name=f"search {path}")
@@ -56,6 +60,8 @@ def _handler(archive: Archive, level: Level) -> Callable[[Request], Awaitable[Re
             headers["Warning"] = ", ".join(f'299 gantry "{text}"' for text in answer.warnings)
         if answer.next is not None:
             headers["Link"] = f'<{_next(request, base, answer.next)}>; rel="next"'
+        if answer.total is not None:
+            headers[TOTAL_COUNT] = answer.total
         if answer.packed:
             headers["Content-Encoding"] = "gzip"
         response = Response(answer.body, headers=headers)
@@ -71,6 +77,7 @@ class _Answer:
     packed: bool
     next: str | None
     warnings: tuple[str, ...]
+    total: str | None
 
 
 def _answer(
@@ -84,7 +91,14 @@ def _answer(
     warnings = asked.warnings
     if page.more:
         warnings = (*warnings, _remaining(engine, asked.query, page, partition))
-    return _Answer(body, packed, page.next, warnings)
+    total = _total(engine, asked.query, partition) if asked.counted else None
+    return _Answer(body, packed, page.next, warnings, total)
+
+
+def _total(engine: Engine, query: Query, partition: str) -> str:
+    whole = replace(query, page=PageRequest(limit=0))
+    found = count(engine, whole, partition=partition, limit=COUNTED_WHEN_ASKED + 1)
+    return str(found) if found <= COUNTED_WHEN_ASKED else f"more than {COUNTED_WHEN_ASKED}"
 
 
 def _remaining(engine: Engine, query: Query, page: Page, partition: str) -> str:

@@ -22,11 +22,22 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
 from gantry_domain.attributes import Attribute, Level, Matching
 from gantry_domain.names import GROUP_SEPARATOR, VALUE_SEPARATOR
-from gantry_domain.query import Key, Like, Names, NameTest, Numbers, OneOf, Pattern, Range
+from gantry_domain.query import (
+    Empty,
+    Key,
+    Like,
+    Names,
+    NameTest,
+    Numbers,
+    OneOf,
+    Pattern,
+    Range,
+    Test,
+)
 from gantry_stores.index.schema import instance, series, study
 
 # A study's row has what its own images say of the patient.
@@ -66,7 +77,13 @@ def number_or_last(attribute: Attribute) -> ColumnElement[int]:
 def condition(key: Key) -> ColumnElement[bool]:
     """What the rows that pass the key's test satisfy."""
     attribute = key.attribute
+    if key.inner is not None:
+        return _in_items(attribute, key.inner, key.test)
     match key.test:
+        case Empty() if attribute.matching is Matching.SET:
+            return func.cardinality(column_of(attribute)) == 0
+        case Empty():
+            return text_or_empty(attribute) == _EMPTY
         case Names(tests):
             return or_(*(_name(attribute, test) for test in tests))
         case Numbers(values):
@@ -83,6 +100,29 @@ def condition(key: Key) -> ColumnElement[bool]:
             return value == values[0] if len(values) == 1 else value == any_(_array(values))
         case Like(patterns):
             return or_(*(_like(column_of(attribute), pattern) for pattern in patterns))
+
+
+def _in_items(attribute: Attribute, inner: str, test: Test) -> ColumnElement[bool]:
+    """One item of the sequence has a value that passes (PS3.4 C.2.2.2.6)."""
+    # As a path rather than a join: what is no array, or not there, is passed over.
+    path = f'lax $."{attribute.tag}".Value[*]."{inner}".Value[*]'
+    attributes = TABLES[attribute.level].c.attributes
+    found = func.jsonb_path_query(attributes, sql_cast(path, JSONPATH), type_=JSONB)
+    element = found.column_valued("inner_value")
+    value = element.op("#>>", return_type=Text())(sql_cast([], ARRAY(Text)))
+    match test:
+        case OneOf(values):
+            passes = value == any_(_array(values))
+        case Like(patterns):
+            passes = or_(*(_like(value, pattern) for pattern in patterns))
+        case Range(low, high):
+            passes = and_(
+                value >= low if low is not None else true(),
+                value <= high if high is not None else true(),
+            )
+        case _:
+            raise AssertionError(f"{type(test).__name__} is no test of an item")
+    return exists(select(element).where(passes))
 
 
 def _array(values: tuple[str, ...]) -> ColumnElement[Any]:
