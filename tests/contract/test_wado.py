@@ -101,6 +101,13 @@ def test_one_part(web, native):
     assert answer.content == native.content
 
 
+def test_an_instance_has_a_version(web, native):
+    etag = web.get(native.path, Accept="application/dicom").headers["etag"]
+    same = web.get(native.path, Accept="application/dicom", If_None_Match=etag)
+    assert (same.status_code, same.content) == (304, b"")
+    assert web.get(native.path, Accept=ANY, If_None_Match=etag).status_code == 200
+
+
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 )

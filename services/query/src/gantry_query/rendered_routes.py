@@ -45,7 +45,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Wanted:
     """A frame (from 1) of an instance."""
 
     stored: StoredInstance
@@ -78,7 +78,7 @@ def _handler(archive: Archive, *, thumbnail: bool) -> Callable[[Request], Awaita
         )
         if not found:
             raise NotHere(kind_of(subject))
-        wanted = [_Wanted(stored, frame) for stored in found for frame in frames]
+        wanted = [Wanted(stored, frame) for stored in found for frame in frames]
         if not in_parts and len(frames) > 1:
             raise NotAcceptable([f'multipart/related; type="{t}"' for t in PICTURES])
         if not in_parts:
@@ -92,7 +92,7 @@ def _handler(archive: Archive, *, thumbnail: bool) -> Callable[[Request], Awaita
             parts = _parts(archive, wanted, rendering, body)
             chunks = await archive.transfers.begin(joined(parts))
             return Streamed(chunks, media_type=body.media_type, headers=headers)
-        picture = await archive.transfers.run(lambda: _first(archive, wanted, rendering))
+        picture = await archive.transfers.run(lambda: first_picture(archive, wanted, rendering))
         response = Response(picture, headers=headers)
         response.headers["Content-Type"] = media_type
         return response
@@ -100,10 +100,10 @@ def _handler(archive: Archive, *, thumbnail: bool) -> Callable[[Request], Awaita
     return handle
 
 
-def _representatives(wanted: list[_Wanted]) -> list[_Wanted]:
+def _representatives(wanted: list[Wanted]) -> list[Wanted]:
     """The middle image, and a few others in case that it cannot be drawn."""
 
-    def is_image(each: _Wanted) -> bool:
+    def is_image(each: Wanted) -> bool:
         sop_class = STORAGE_CLASSES.get(each.stored.SOPClassUID)
         return sop_class is not None and sop_class.image
 
@@ -112,7 +112,7 @@ def _representatives(wanted: list[_Wanted]) -> list[_Wanted]:
     return (images[middle:] + images[:middle][::-1])[:_CANDIDATES]
 
 
-def _draw(archive: Archive, wanted: _Wanted, rendering: Rendering) -> bytes:
+def _draw(archive: Archive, wanted: Wanted, rendering: Rendering) -> bytes:
     """One picture. Raises `NotDecoded`, and the transient errors of the store."""
     chunks = archive.store.chunks(object_key(wanted.stored.object_id))
     return archive.renditions.decoder.render(
@@ -120,7 +120,8 @@ def _draw(archive: Archive, wanted: _Wanted, rendering: Rendering) -> bytes:
     )
 
 
-def _first(archive: Archive, wanted: list[_Wanted], rendering: Rendering) -> bytes:
+def first_picture(archive: Archive, wanted: list[Wanted], rendering: Rendering) -> bytes:
+    """The first that can be drawn. Raises what the first of them says."""
     failure: Exception | None = None
     for each in wanted:
         try:
@@ -132,7 +133,7 @@ def _first(archive: Archive, wanted: list[_Wanted], rendering: Rendering) -> byt
 
 
 def _parts(
-    archive: Archive, wanted: list[_Wanted], rendering: Rendering, body: Multipart
+    archive: Archive, wanted: list[Wanted], rendering: Rendering, body: Multipart
 ) -> Iterator[bytes]:
     """A part for each that can be drawn. Raises the first reason where none can."""
     failure: Exception | None = None
@@ -150,7 +151,7 @@ def _parts(
     yield body.end()
 
 
-def _refusal(wanted: _Wanted, reason: str) -> Exception:
+def _refusal(wanted: Wanted, reason: str) -> Exception:
     """What the client is told."""
     match reason:
         case "no_such_frame":

@@ -20,7 +20,7 @@ from gantry_query.negotiation import (
     form_of,
 )
 from gantry_query.renditions import Rendition
-from gantry_query.responses import Streamed, accept_of
+from gantry_query.responses import Streamed, accept_of, unchanged
 from gantry_query.streams import joined
 from gantry_stores.index.search import (
     StoredInstance,
@@ -73,13 +73,21 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         found, held = await archive.ask(lambda: _look_up(archive, subject, partition))
         if not held:
             raise NotHere(kind_of(subject))
-        forms = _forms(held, accepted)
+        forms = forms_for(held, accepted)
+        etag = None
+        if one:
+            (stored,) = kept = list(found)
+            found = iter(kept)
+            etag = _etag(stored, forms, accepted)
+            if unchanged(request, etag):
+                return Response(status_code=304, headers={"ETag": etag, "Vary": "Accept"})
         if not accepted.multipart:
-            return await _single(archive, found, forms)
+            return await single(archive, found, forms, etag=etag)
         body = Multipart(DICOM)
         parts = _parts(archive, found, forms, accepted, body, one=one)
         chunks = await archive.transfers.begin(joined(parts))
-        return Streamed(chunks, media_type=body.media_type)
+        headers = {"ETag": etag} if etag is not None else None
+        return Streamed(chunks, media_type=body.media_type, headers=headers)
 
     return handle
 
@@ -95,7 +103,7 @@ def _look_up(
     return iter(one), {stored.TransferSyntaxUID for stored in one}
 
 
-def _forms(held: set[str], accepted: Accepted) -> Mapping[str, Form]:
+def forms_for(held: set[str], accepted: Accepted) -> Mapping[str, Form]:
     """The form for each transfer syntax that is held. Raises `NotAcceptable`."""
     forms = {uid: form_of(uid, accepted) for uid in held}
     if None in forms.values():
@@ -131,9 +139,21 @@ def _parts(
     yield body.end()
 
 
-async def _single(
-    archive: Archive, found: Iterator[StoredInstance], forms: Mapping[str, Form]
+def _etag(stored: StoredInstance, forms: Mapping[str, Form], accepted: Accepted) -> str:
+    """Of one instance, which never changes: each representation has its own."""
+    form = forms.get(stored.TransferSyntaxUID, Form.AS_STORED).value
+    return f'"{stored.object_id}-{form}-{"parts" if accepted.multipart else "one"}"'
+
+
+async def single(
+    archive: Archive,
+    found: Iterator[StoredInstance],
+    forms: Mapping[str, Form],
+    *,
+    etag: str | None = None,
 ) -> Response:
+    """The first instance as a file. Raises `NotHere`, `NotAcceptable`."""
+
     def opened() -> Rendition:
         stored = next(found, None)
         if stored is None:
@@ -146,8 +166,10 @@ async def _single(
 
     rendition = await archive.transfers.run(opened)
     chunks = await archive.transfers.begin(joined(rendition.chunks))
-    length = {"Content-Length": str(rendition.size)} if rendition.size is not None else None
-    return Streamed(chunks, media_type=_content_type(rendition), headers=length)
+    headers = {"ETag": etag} if etag is not None else {}
+    if rendition.size is not None:
+        headers["Content-Length"] = str(rendition.size)
+    return Streamed(chunks, media_type=_content_type(rendition), headers=headers)
 
 
 def _undecodable(stored: StoredInstance) -> NotAcceptable:

@@ -1,9 +1,12 @@
 """The web application: DICOMweb at /dicomweb, and each partition's at /p/NAME/dicomweb."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from gantry_domain.errors import GantryError
@@ -13,10 +16,12 @@ from gantry_query.door import Door, Origins
 from gantry_query.failures import answer
 from gantry_query.frame_routes import frame_router
 from gantry_query.metadata_routes import metadata_router
+from gantry_query.openapi_document import Json, openapi_document
 from gantry_query.rendered_routes import rendered_router
 from gantry_query.retrieve_routes import retrieve_router
 from gantry_query.search_routes import search_router
 from gantry_query.store_routes import store_router
+from gantry_query.wado_uri import uri_router
 
 PREFIXES = ("/dicomweb", "/p/{partition}/dicomweb")
 
@@ -33,10 +38,22 @@ def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
         rendered_router,
         retrieve_router,
         store_router,
+        uri_router,
     )
+    made = [router(archive) for router in routers]
+    routes = [route for each in made for route in each.routes if isinstance(route, APIRoute)]
     for prefix in PREFIXES:
-        for router in routers:
-            app.include_router(router(archive), prefix=prefix)
+        for each in made:
+            app.include_router(each, prefix=prefix)
+        document = openapi_document(routes, prefix=prefix)
+        app.add_route(f"{prefix}/openapi.json", _answering(document))
     for error in (GantryError, HTTPException, Exception):
         app.add_exception_handler(error, answer)
     return Door(app, origins=Origins(origins))
+
+
+def _answering(document: Json) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(_request: Request) -> Response:
+        return JSONResponse(document)
+
+    return handle

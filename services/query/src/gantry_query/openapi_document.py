@@ -1,0 +1,162 @@
+"""The OpenAPI document: made of the routes that there are, and what each kind of them takes."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi.routing import APIRoute
+
+from gantry_domain.attributes import ATTRIBUTES, Level, Matching
+from gantry_domain.query import at_or_above
+from gantry_query.negotiation import DICOM, DICOM_JSON, JSON, MULTIPART, OCTET_STREAM
+from gantry_query.parameters import FURTHEST_OFFSET, LARGEST_PAGE
+from gantry_query.rendering_request import PICTURES
+
+Json = dict[str, Any]
+
+_TEXT: Json = {"type": "string"}
+_FLAG: Json = {"type": "string", "enum": ["true", "false"]}
+_UID: Json = {"type": "string", "minLength": 1, "maxLength": 64, "example": "1.2.3"}
+_PATH_SCHEMAS: dict[str, Json] = {
+    "frames": {"type": "string", "pattern": "^[1-9][0-9]{0,3}(,[1-9][0-9]{0,3}){0,9}$"},
+    "partition": {"type": "string", "minLength": 1},
+    "path": {"type": "string", "minLength": 1},
+}
+_CONTROLS: dict[str, Json] = {
+    "limit": {"type": "integer", "minimum": 0, "maximum": LARGEST_PAGE},
+    "offset": {"type": "integer", "minimum": 0, "maximum": FURTHEST_OFFSET},
+    "includefield": _TEXT,
+    "orderby": _TEXT,
+    "fuzzymatching": _FLAG,
+    "count": _FLAG,
+}
+_PICTURE: dict[str, Json] = {
+    "window": {"type": "string", "example": "40,400,linear"},
+    "viewport": {"type": "string", "example": "256,256"},
+    "quality": {"type": "integer", "minimum": 1, "maximum": 100},
+}
+_WADO: dict[str, Json] = {
+    "requestType": {"type": "string", "enum": ["WADO"]},
+    "studyUID": _UID,
+    "objectUID": _UID,
+    "seriesUID": _UID,
+    "contentType": {"type": "string", "enum": [*PICTURES, DICOM]},
+    "frameNumber": {"type": "integer", "minimum": 1},
+}
+_REQUIRED = frozenset({"requestType", "studyUID", "objectUID"})
+
+_FILES = (f'{MULTIPART}; type="{DICOM}"',)
+_ANSWERS: dict[str, tuple[str, ...]] = {
+    "search": (DICOM_JSON, JSON),
+    "metadata": (DICOM_JSON, JSON),
+    "store": (DICOM_JSON, JSON),
+    "retrieve": (*_FILES, DICOM),
+    "frames": (f'{MULTIPART}; type="{OCTET_STREAM}"', OCTET_STREAM),
+    "bulk": (f'{MULTIPART}; type="{OCTET_STREAM}"', OCTET_STREAM),
+    "rendered": (*PICTURES, MULTIPART),
+    "thumbnail": (*PICTURES, MULTIPART),
+    "uri": (*PICTURES, DICOM),
+}
+_STATUSES = {
+    "200": "what was asked for",
+    "304": "the client has it already",
+    "400": "a parameter makes no sense",
+    "404": "there is no such thing",
+    "406": "nothing of what the client accepts can be served",
+    "503": "the archive cannot answer just now",
+}
+_OF_STORE = {
+    "200": "all are stored",
+    "202": "some are stored, or some with warnings",
+    "400": "the body is not as it should be",
+    "403": "strangers may not store",
+    "404": "there is no such partition",
+    "408": "the body came too slowly",
+    "409": "none is stored",
+    "413": "none is stored, for each is too large",
+    "415": "the body is of another type",
+    "503": "the archive cannot answer just now",
+}
+_OF_BULK = {"206": "the range", "416": "the range lies outside"}
+
+
+def openapi_document(routes: Iterable[APIRoute], *, prefix: str) -> Json:
+    """The document of the routes, which lie below `prefix`."""
+    paths: dict[str, Json] = {}
+    for route in routes:
+        # `{path:path}` is Starlette's; OpenAPI has the name alone.
+        path = f"{prefix}{route.path}".replace(":path}", "}")
+        for method in sorted(route.methods or ()):
+            paths.setdefault(path, {})[method.lower()] = _operation(route, path)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Gantry DICOMweb",
+            "version": "1",
+            "description": "Search, retrieve and store by PS3.18; `docs/services/query.md`.",
+        },
+        "paths": paths,
+    }
+
+
+def _operation(route: APIRoute, path: str) -> Json:
+    kind = route.name.split(" ", maxsplit=1)[0]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS.get(name, _UID)}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": schema}
+        for name, schema in _query(kind, path).items()
+    ]
+    statuses = _OF_STORE if kind == "store" else _STATUSES | (_OF_BULK if kind == "bulk" else {})
+    content: Json = {media_type: {} for media_type in _ANSWERS[kind]}
+    operation: Json = {
+        "summary": route.name,
+        "operationId": re.sub(r"\W+", "_", f"{route.name} {path}").strip("_"),
+        "parameters": parameters,
+        "responses": {
+            status: {
+                "description": text,
+                "content": content if status in ("200", "202", "206", "409", "413") else _error(),
+            }
+            for status, text in statuses.items()
+        },
+    }
+    if kind == "store":
+        body: Json = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {f"{MULTIPART}": body, DICOM: body},
+        }
+    return operation
+
+
+def _error() -> Json:
+    schema = {"type": "object", "required": ["error"], "properties": {"error": _TEXT}}
+    return {JSON: {"schema": schema}}
+
+
+def _query(kind: str, path: str) -> dict[str, Json]:
+    match kind:
+        case "search":
+            return _CONTROLS | dict.fromkeys(_keywords(path), _TEXT)
+        case "rendered":
+            return _PICTURE
+        case "thumbnail":
+            return {"viewport": _PICTURE["viewport"]}
+        case "uri":
+            return _WADO
+        case _:
+            return {}
+
+
+def _keywords(path: str) -> Iterable[str]:
+    level = {"studies": Level.STUDY, "series": Level.SERIES}.get(
+        path.rsplit("/", maxsplit=1)[-1], Level.INSTANCE
+    )
+    return (
+        attribute.keyword
+        for attribute in ATTRIBUTES
+        if isinstance(attribute.matching, Matching) and at_or_above(attribute.level, level)
+    )
