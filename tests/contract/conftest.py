@@ -30,14 +30,14 @@ from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
-from gantry_query.dimse import make_server
+from gantry_query.dimse import Pools, make_server
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
 from gantry_runtime.settings import load_settings
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore
+from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit.stored import NO_POLICIES
 
 
@@ -216,24 +216,37 @@ ServeFind = Callable[..., AbstractContextManager[DimseServer]]
 
 @pytest.fixture(scope="session")
 def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
-    """Serves C-FIND from an index; `configuration` is the text of a file."""
+    """Serves C-FIND, C-MOVE and C-GET from an index and a store.
+
+    `configuration` is the text of a file.
+    """
 
     @contextmanager
-    def served(engine: Engine, configuration: str = "") -> Iterator[DimseServer]:
+    def served(
+        engine: Engine, configuration: str = "", store: ObjectStore | None = None
+    ) -> Iterator[DimseServer]:
         folder = tmp_path_factory.mktemp("find")
         (folder / "gantry.yaml").write_text(configuration)
         names = {"GANTRY_CONFIG": str(folder / "gantry.yaml"), "GANTRY_DATA": str(folder)}
         settings = load_settings(names)
         slots = AssociationSlots(folder / "associations", count=settings.query.max_associations)
         listener = socket.create_server(("127.0.0.1", 0))
-        with ThreadPoolExecutor(4) as pages:
-            server = make_server(settings, listener, engine=engine, pages=pages, slots=slots)
-            server.start()
-            try:
-                yield server
-            finally:
-                server.close()
-                slots.close()
+        pools = Pools.of(settings)
+        server = make_server(
+            settings,
+            listener,
+            engine=engine,
+            store=lambda: store or DirectoryStore(folder / "objects"),
+            pools=pools,
+            slots=slots,
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.close()
+            pools.close(wait=True)
+            slots.close()
 
     return served
 

@@ -13,8 +13,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import evt
 
+from gantry_dimse.message_pdus import LARGEST_PDU, MoveOriginator
 from gantry_dimse.proposals import NegotiatedContext, ProposedContext, plan_contexts
-from gantry_dimse.send import LARGEST_PDU, MoveOriginator, StorageAssociation
+from gantry_dimse.send import StorageAssociation
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, parse_file_meta
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.transfer_syntaxes import (

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gantry_dimse import command_sets as cs
-from gantry_dimse.peer_errors import PeerBrokeProtocol
+from gantry_dimse.message_pdus import fragment_size, fragments, p_data
 from gantry_dimse.proposals import (
     NegotiatedContext,
     NegotiatedContexts,
     ProposedContext,
     plan_contexts,
 )
-from gantry_dimse.send import _fragment_size, _fragments, _pdu
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 JPEG = "1.2.840.10008.1.2.4.70"
@@ -69,30 +68,30 @@ def test_the_fallback_prefers_explicit_vr() -> None:
     [(0, 131066), (1 << 30, 131066), (16384, 16378), (4097, 4090), (8, 2), (9, 2)],
 )
 def test_fragments_are_even_and_fit_the_peer(maximum: int, fragment: int) -> None:
-    assert _fragment_size(maximum) == fragment
+    assert fragment_size(maximum) == fragment
 
 
 def test_a_peer_that_takes_nothing_is_named() -> None:
-    with pytest.raises(PeerBrokeProtocol, match="maximum PDU length of 7"):
-        _fragment_size(7)
+    with pytest.raises(ValueError, match="maximum PDU length of 7"):
+        fragment_size(7)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=40), st.integers(1, 50).map(lambda n: 2 * n))
 def test_however_the_chunks_are_cut_the_same_bytes_arrive(chunks: list[bytes], size: int) -> None:
-    fragments = list(_fragments(chunks, size))
+    cut = list(fragments(chunks, size))
     sent = b"".join(chunks)
-    arrived = b"".join(b"".join(buffers) for buffers, _, _ in fragments)
+    arrived = b"".join(b"".join(buffers) for buffers, _, _ in cut)
     assert arrived == (sent + b"\0" if len(sent) % 2 else sent)
-    assert [last for _, _, last in fragments] == [False] * (len(fragments) - 1) + [True]
+    assert [last for _, _, last in cut] == [False] * (len(cut) - 1) + [True]
     # The last is only empty where all is.
-    assert all(length == size for _, length, last in fragments if not last)
-    assert all(sum(map(len, buffers)) == length for buffers, length, _ in fragments)
-    assert not fragments[-1][1] % 2
-    assert fragments[-1][1] or not sent
+    assert all(length == size for _, length, last in cut if not last)
+    assert all(sum(map(len, buffers)) == length for buffers, length, _ in cut)
+    assert not cut[-1][1] % 2
+    assert cut[-1][1] or not sent
 
 
 def test_a_pdu_says_its_lengths() -> None:
-    buffers, size = _pdu([b"abcd"], 4, 5, 0, last=True)
+    buffers, size = p_data([b"abcd"], 4, 5, 0, last=True)
     encoded = b"".join(buffers)
     assert unpack_from(">BBLLBB", encoded) == (4, 0, 10, 6, 5, 2)
     assert encoded[12:] == b"abcd"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
+from gantry_archive.destinations import Destination
 from gantry_archive.outbound import NotSendable, prepared
 from gantry_dimse.peer_errors import (
     AssociationLost,
@@ -33,11 +34,11 @@ from gantry_stores.index.delivery_leases import (
     Finished,
     ItemOutcome,
     PendingItem,
-    StoredInstance,
     finish,
     pending_items,
     record,
 )
+from gantry_stores.index.stored_object import StoredObject
 from gantry_stores.objects import ObjectNotFound, ObjectStore
 
 _AT_ONCE = 200
@@ -50,16 +51,6 @@ _STATES = {
     StoreResult.FAILED: ItemState.FAILED,
     StoreResult.REFUSED: ItemState.REFUSED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """A partner that can be sent to: where it listens and the two AE titles of the association."""
-
-    ae_title: str
-    host: str
-    port: int
-    calling_ae: str
 
 
 class SendingObserver(Protocol):
@@ -128,7 +119,7 @@ class Sending:
             self._send_batch(items)
 
     def _send_batch(self, items: Sequence[PendingItem]) -> None:
-        there: list[tuple[PendingItem, StoredInstance]] = []
+        there: list[tuple[PendingItem, StoredObject]] = []
         for item in items:
             if item.stored is None:
                 self._settle(
@@ -141,7 +132,7 @@ class Sending:
         )
         for contexts in groups:
             classes = {context.SOPClassUID for context in contexts}
-            group: Sequence[tuple[PendingItem, StoredInstance]]
+            group: Sequence[tuple[PendingItem, StoredObject]]
             group = [pair for pair in there if pair[1].SOPClassUID in classes]
             while group:
                 try:
@@ -172,8 +163,8 @@ class Sending:
         return association
 
     def _send_group(
-        self, association: StorageAssociation, group: Sequence[tuple[PendingItem, StoredInstance]]
-    ) -> Sequence[tuple[PendingItem, StoredInstance]]:
+        self, association: StorageAssociation, group: Sequence[tuple[PendingItem, StoredObject]]
+    ) -> Sequence[tuple[PendingItem, StoredObject]]:
         """Send the items of one association; what is left of them if the association is lost."""
         with association:
             for number, (item, stored) in enumerate(group):
@@ -198,7 +189,7 @@ class Sending:
         return ()
 
     def _send(
-        self, association: StorageAssociation, item: PendingItem, stored: StoredInstance
+        self, association: StorageAssociation, item: PendingItem, stored: StoredObject
     ) -> None:
         started = time.monotonic()
         before = association.bytes_sent

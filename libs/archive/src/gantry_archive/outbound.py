@@ -29,7 +29,7 @@ from gantry_domain.transfer_syntaxes import (
     TRANSFER_SYNTAXES,
     PixelEncoding,
 )
-from gantry_stores.index.delivery_leases import StoredInstance
+from gantry_stores.index.stored_object import StoredObject
 from gantry_stores.objects import ObjectStore
 
 _SECONDS = 300.0
@@ -49,7 +49,7 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    stored: StoredInstance, contexts: NegotiatedContexts, *, store: ObjectStore
+    stored: StoredObject, contexts: NegotiatedContexts, *, store: ObjectStore
 ) -> Iterator[Prepared]:
     """The instance as this peer takes it, to be sent within the `with` block.
 
@@ -84,7 +84,7 @@ def prepared(
                 return os.pread(file.fileno(), length, offset)
 
             parsed = parse_file_meta(fetch_decoded(0, WINDOW))
-            native = StoredInstance(
+            native = StoredObject(
                 object_id=stored.object_id,
                 SOPClassUID=stored.SOPClassUID,
                 TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN,
@@ -94,14 +94,14 @@ def prepared(
             yield Prepared(context, _reencoded(fetch_decoded, native.size, native, context))
 
 
-def _no_context(stored: StoredInstance, contexts: NegotiatedContexts) -> str:
+def _no_context(stored: StoredObject, contexts: NegotiatedContexts) -> str:
     if any(context.SOPClassUID == stored.SOPClassUID for context in contexts.accepted):
         return f"the destination accepts {stored.SOPClassUID} in no transfer syntax that fits"
     return f"the destination does not accept the SOP class {stored.SOPClassUID}"
 
 
 def _reencoded(
-    fetch: Fetch, size: int, stored: StoredInstance, context: NegotiatedContext
+    fetch: Fetch, size: int, stored: StoredObject, context: NegotiatedContext
 ) -> Iterator[bytes]:
     encode = (
         explicit_little_endian
@@ -116,7 +116,7 @@ def _reencoded(
     )
 
 
-def _decode(stored: StoredInstance, *, store: ObjectStore, folder: Path) -> Path:
+def _decode(stored: StoredObject, *, store: ObjectStore, folder: Path) -> Path:
     """The file with native pixels."""
     if stored.size > LARGEST_OBJECT:
         raise NotSendable(f"compressed in {stored.TransferSyntaxUID} and too large to be decoded")

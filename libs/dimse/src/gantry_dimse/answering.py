@@ -1,12 +1,13 @@
 """Sends the answers of operations, some at a time, so that the peer is heard in between."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gantry_dimse.command import Command, encode_response
 from gantry_dimse.operations import PENDING_CODES, Answer, Answers, Cancellation
 from gantry_dimse.pdu import encode_command, encode_data_set
+from gantry_dimse.reverse_storage import Awaiting, Outgoing
 
 # What is sent before the peer is listened to again. A send costs about as much as an answer.
 _MOST_ANSWERS = 16
@@ -29,9 +30,18 @@ class _Running:
 class Answering:
     """The operations of one association: answered in the order in which they were asked."""
 
-    def __init__(self, *, peer_max_pdu: int, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        *,
+        peer_max_pdu: int,
+        send: Callable[[bytes], None],
+        send_scattered: Callable[[Sequence[bytes | memoryview]], None],
+    ) -> None:
         self._peer_max_pdu = peer_max_pdu
         self._send = send
+        self._send_scattered = send_scattered
+        self.awaiting_peer = False
+        """Whether nothing is to be done before the peer says something."""
         self._operations: deque[_Running] = deque()
 
     @property
@@ -52,13 +62,20 @@ class Answering:
                 operation.cancellation.requested = True
 
     def go_on(self) -> None:
-        """Send the next answers, if there are any yet."""
+        """Send what comes next, if there is anything yet. Raises `OperationBroken`."""
         operation = self._operations[0]
+        self.awaiting_peer = False
         parts: list[bytes] = []
         size = 0
         for answer in operation.answers:
             if answer is None:
                 break
+            if isinstance(answer, Awaiting):
+                self.awaiting_peer = True
+                break
+            if isinstance(answer, Outgoing):
+                self._send_scattered([*parts, *answer.buffers])
+                return
             part = self._encode(operation, answer)
             parts.append(part)
             size += len(part)
@@ -88,6 +105,7 @@ class Answering:
                 answer.error_comment,
                 data_set=bool(answer.identifier),
                 offending=answer.offending,
+                sub_operations=answer.sub_operations,
             )
             head = encode_command(operation.context_id, response, self._peer_max_pdu)
             if code in PENDING_CODES and answer.identifier:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from struct import Struct
 
 from gantry_dimse import command_sets as cs
-from gantry_domain.statuses import Status
+from gantry_domain.statuses import PENDING, SUB_OPERATIONS_CANCELLED, Status
+from gantry_domain.sub_operations import SubOperations
 
 # Command fields (PS3.7 Annex E.1); a response has the highest bit set.
 C_STORE_RQ = 0x0001
+C_GET_RQ = 0x0010
 C_FIND_RQ = 0x0020
+C_MOVE_RQ = 0x0021
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
@@ -21,6 +24,11 @@ _TAG = Struct("<HH")
 
 LONGEST_COMMENT = 64  # LO, PS3.5 Table 6.2-1
 
+_LARGEST_COUNT = 0xFFFF  # US
+
+# Only in these are sub-operations that remain told of (PS3.4 C.4.2.1.6).
+_UNFINISHED = frozenset({PENDING.code, SUB_OPERATIONS_CANCELLED.code})
+
 
 class MalformedCommand(Exception):
     """A command set that cannot be read; its text says what is wrong with it."""
@@ -28,7 +36,10 @@ class MalformedCommand(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A request's command set; UIDs as they were sent, padding included."""
+    """A command set of the peer's; UIDs as they were sent, padding included.
+
+    `Status` is that of a response to what we asked, None in a request.
+    """
 
     CommandField: int
     MessageID: int
@@ -36,6 +47,8 @@ class Command:
     MessageIDBeingRespondedTo: int = 0
     AffectedSOPClassUID: bytes = b""
     AffectedSOPInstanceUID: bytes = b""
+    MoveDestination: str = ""
+    Status: int | None = None
 
     @property
     def has_data_set(self) -> bool:
@@ -54,6 +67,8 @@ def decode_command(encoded: bytes) -> Command:
             MessageIDBeingRespondedTo=_optional(values, cs.MESSAGE_ID_BEING_RESPONDED_TO),
             AffectedSOPClassUID=values.get(cs.AFFECTED_SOP_CLASS_UID, b""),
             AffectedSOPInstanceUID=values.get(cs.AFFECTED_SOP_INSTANCE_UID, b""),
+            MoveDestination=cs.text(values, cs.MOVE_DESTINATION),
+            Status=cs.number(values, cs.STATUS) if values.get(cs.STATUS) else None,
         )
     except ValueError as error:
         raise MalformedCommand(str(error)) from error
@@ -66,6 +81,7 @@ def encode_response(
     *,
     data_set: bool = False,
     offending: Sequence[int] = (),
+    sub_operations: SubOperations | None = None,
 ) -> bytes:
     """The command set that answers `request`; `data_set`: one follows. `offending`: tags."""
     elements = {
@@ -80,12 +96,25 @@ def encode_response(
         elements[cs.OFFENDING_ELEMENT] = b"".join(
             _TAG.pack(tag >> 16, tag & 0xFFFF) for tag in offending
         )
+    if sub_operations is not None:
+        elements |= _counts(sub_operations, unfinished=status.code in _UNFINISHED)
     if error_comment:
         comment = error_comment[:LONGEST_COMMENT].encode("ascii", errors="replace")
         elements[cs.ERROR_COMMENT] = _even(comment.replace(b"\\", b"/"), b" ")
     if request.AffectedSOPInstanceUID:
         elements[cs.AFFECTED_SOP_INSTANCE_UID] = _even(request.AffectedSOPInstanceUID, b"\0")
     return cs.encode_command_set(elements)
+
+
+def _counts(counts: SubOperations, *, unfinished: bool) -> dict[int, bytes]:
+    numbers = {
+        cs.COMPLETED_SUB_OPERATIONS: counts.completed,
+        cs.FAILED_SUB_OPERATIONS: counts.failed,
+        cs.WARNING_SUB_OPERATIONS: counts.warning,
+    }
+    if unfinished:
+        numbers[cs.REMAINING_SUB_OPERATIONS] = counts.remaining
+    return {element: cs.us(min(number, _LARGEST_COUNT)) for element, number in numbers.items()}
 
 
 def uid_text(value: bytes) -> str:

@@ -5,6 +5,7 @@ The time-outs are the kernel's (SO_RCVTIMEO), for Python's own cost one more sys
 
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from struct import Struct
 
@@ -18,6 +19,8 @@ _KEEPALIVE_PROBES = 4
 # lose up to a quarter of its rate by ACKs that it does not need.
 _DELAYED_ACK = (0.025, 0.25)
 _STALLS_BEFORE_QUICKACK = 2
+
+_MOST_BUFFERS = 1024  # IOV_MAX of Linux
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1 << 20
@@ -94,6 +97,21 @@ class Connection:
         """Send all of it. Raises `ConnectionLost`, also if the peer takes it too slowly."""
         try:
             self.socket.sendall(content)
+        except OSError as error:
+            raise ConnectionLost(error.strerror or "broken") from error
+
+    def send_scattered(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send all of the buffers, without a copy. Raises `ConnectionLost`, as `send` does."""
+        waiting = [memoryview(buffer) for buffer in buffers]
+        first = 0
+        try:
+            while first < len(waiting):
+                sent = self.socket.sendmsg(waiting[first : first + _MOST_BUFFERS])
+                while first < len(waiting) and sent >= len(waiting[first]):
+                    sent -= len(waiting[first])
+                    first += 1
+                if sent:
+                    waiting[first] = waiting[first][sent:]
         except OSError as error:
             raise ConnectionLost(error.strerror or "broken") from error
 

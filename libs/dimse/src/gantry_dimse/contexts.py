@@ -37,8 +37,14 @@ class SupportedContexts:
         storage_classes: Iterable[str] = STORAGE_CLASSES,
         transfer_syntaxes: Iterable[str] = TRANSFER_SYNTAXES,
         others: Iterable[PresentationContext] = (),
+        retrieved_by: Iterable[str] = (),
     ) -> None:
-        """Verification is always supported. `others` are contexts of other services."""
+        """Verification is always supported. `others` are contexts of other services.
+
+        `retrieved_by`: the SOP classes of C-GET. Where there are any, the storage classes are for
+        the requests that we send to the peer, and supported only beside one of them.
+        """
+        self._retrieved_by = frozenset(retrieved_by)
         self.storage_classes = frozenset(storage_classes)
         self._transfer_syntaxes = list(transfer_syntaxes)
         self._others: dict[str, PresentationContext] = {
@@ -55,19 +61,25 @@ class SupportedContexts:
         `transfer_syntaxes`: those of storage classes, in place of ours.
         """
         order = tuple(self._transfer_syntaxes if transfer_syntaxes is None else transfer_syntaxes)
+        proposed = dict.fromkeys(abstract_syntaxes)
+        storage = not self._retrieved_by or not self._retrieved_by.isdisjoint(proposed)
         return [
             context
-            for abstract_syntax in dict.fromkeys(abstract_syntaxes)
-            if (context := self._context(abstract_syntax, order)) is not None
+            for abstract_syntax in proposed
+            if (context := self._context(abstract_syntax, order, storage=storage)) is not None
         ]
 
-    def _context(self, abstract_syntax: str, order: tuple[str, ...]) -> PresentationContext | None:
+    def _context(
+        self, abstract_syntax: str, order: tuple[str, ...], *, storage: bool
+    ) -> PresentationContext | None:
         if abstract_syntax in self._others:
             return self._others[abstract_syntax]
-        if abstract_syntax not in self.storage_classes:
+        if not storage or abstract_syntax not in self.storage_classes:
             return None
         made = self._made.get((abstract_syntax, order))
         if made is None:
             made = build_context(abstract_syntax, list(order))
+            if self._retrieved_by:  # the requestor is to be the SCP, PS3.4 C.5.3.1.1
+                made.scu_role, made.scp_role = False, True
             self._made[abstract_syntax, order] = made
         return made

@@ -7,6 +7,7 @@ from gantry_dimse.connection import Connection
 from gantry_dimse.limits import Departure, ServerLimits
 from gantry_dimse.messages import MessageService
 from gantry_dimse.observer import Ending
+from gantry_dimse.operations import OperationBroken
 from gantry_dimse.pdu import (
     RELEASE_RESPONSE,
     SERVICE_PROVIDER,
@@ -53,6 +54,9 @@ def converse(
             underway = messages.in_message or not reader.between_pdus or kept > 0
             if messages.answering:
                 messages.go_on()
+            if messages.awaiting_peer:
+                received = connection.receive_into(view[kept:], more_expected=True)
+            elif messages.answering:
                 last_heard = time.monotonic()  # it is us who are to speak
                 received = connection.receive_now(view[kept:])
             else:
@@ -95,6 +99,8 @@ def converse(
             if quiet >= (limits.dimse_timeout if underway else limits.network_timeout):
                 detail = "in the middle of a message" if underway else "between messages"
                 return Farewell(Ending.IDLE, detail, encode_abort(SERVICE_USER))
+    except OperationBroken as error:
+        return Farewell(Ending.FAILED, str(error), encode_abort(SERVICE_USER))
     except ProtocolError as error:
         pdu = encode_abort(SERVICE_PROVIDER, error.reason)
         return Farewell(Ending.PROTOCOL_ERROR, str(error), pdu)

@@ -6,7 +6,7 @@ but for operations, whose many answers are sent while the peer is listened to.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -36,6 +36,8 @@ from gantry_dimse.pdu import (
     ProtocolError,
     encode_command,
 )
+from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
+from gantry_dimse.reverse_storage import ReverseStorage
 from gantry_dimse.storage import Reception, StorageHandler, StoreOutcome, StoreRequest
 from gantry_domain.statuses import (
     CANNOT_UNDERSTAND,
@@ -50,10 +52,15 @@ _LONGEST_COMMAND = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AcceptedContext:
-    """A presentation context as negotiated."""
+    """A presentation context as negotiated.
+
+    `takes_requests`: the peer, whose association it is, has the role of the SCP too, or did not say
+    which roles it has (PS3.7 D.3.3.4), as some do whose C-GET wants to be answered.
+    """
 
     abstract_syntax: str
     transfer_syntax: str
+    takes_requests: bool = True
 
 
 class _Discard:
@@ -100,13 +107,20 @@ class MessageService:
         operations: Mapping[OperationKey, Operation] = MappingProxyType({}),
         peer_max_pdu: int,
         send: Callable[[bytes], None],
+        send_scattered: Callable[[Sequence[bytes | memoryview]], None] | None = None,
     ) -> None:
+        """`send_scattered`: what is quicker than `send` for many buffers, if anything is."""
         self._peer = peer
         self._contexts = contexts
         self._storage_classes = storage_classes
         self._storage = storage
         self._operations = operations
-        self._answering = Answering(peer_max_pdu=peer_max_pdu, send=send)
+        self._answering = Answering(
+            peer_max_pdu=peer_max_pdu,
+            send=send,
+            send_scattered=send_scattered or (lambda buffers: send(b"".join(buffers))),
+        )
+        self._reverse: ReverseStorage | None = None
         self._peer_max_pdu = peer_max_pdu
         self._send = send
         self._context_id: int | None = None
@@ -135,8 +149,13 @@ class MessageService:
         """Whether there are more answers to send: by `go_on`, until there are none."""
         return self._answering.underway > 0
 
+    @property
+    def awaiting_peer(self) -> bool:
+        """Whether `go_on` has nothing to do before the peer says something."""
+        return self._answering.awaiting_peer
+
     def go_on(self) -> None:
-        """Send the next answers of an operation."""
+        """Send the next answers of an operation. Raises `OperationBroken`."""
         self._answering.go_on()
 
     def command(self, context_id: int, piece: memoryview, *, last: bool) -> None:
@@ -247,6 +266,9 @@ class MessageService:
         context_id, self._context_id = self._context_id, None
         if command.CommandField == C_CANCEL_RQ:  # which has no answer (PS3.7 9.3.2.3)
             self._answering.cancel(command.MessageIDBeingRespondedTo)
+        elif command.CommandField == C_STORE_RQ | RESPONSE:
+            if self._reverse is not None and command.Status is not None:
+                self._reverse.answered(command.MessageIDBeingRespondedTo, command.Status)
         elif isinstance(reception, _Identifier) and reception.fits:
             self._operate(command, context_id, reception)
         elif not command.CommandField & RESPONSE:  # to what we never asked
@@ -262,5 +284,20 @@ class MessageService:
             transfer_syntax=context.transfer_syntax,
             identifier=bytes(identifier.encoded),
             cancellation=cancellation,
+            message_id=command.MessageID,
+            move_destination=command.MoveDestination,
+            reverse=self._reverse_storage(),
         )
         self._answering.begin(command, context_id, identifier.operation(request), cancellation)
+
+    def _reverse_storage(self) -> ReverseStorage:
+        if self._reverse is None:
+            taken = [
+                NegotiatedContext(number, context.abstract_syntax, context.transfer_syntax)
+                for number, context in self._contexts.items()
+                if context.takes_requests and context.abstract_syntax in self._storage_classes
+            ]
+            self._reverse = ReverseStorage(
+                NegotiatedContexts(taken), peer_maximum=self._peer_max_pdu
+            )
+        return self._reverse

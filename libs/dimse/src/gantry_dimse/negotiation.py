@@ -94,6 +94,7 @@ def negotiate(
         confirmation = UserIdentityNegotiation()
         confirmation.server_response = b""
         acceptor.add_negotiation_item(confirmation)
+    roles = requestor.role_selection
     acceptor.supported_contexts = supported.supporting(proposed, transfer_syntaxes)
     assoc.acse.negotiate_association()
     answer = assoc.dul.to_provider_queue.get_nowait()
@@ -108,7 +109,12 @@ def negotiate(
         ),
         contexts={
             context.context_id: AcceptedContext(
-                str(context.abstract_syntax), str(context.transfer_syntax[0])
+                str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+                takes_requests=(
+                    context.abstract_syntax not in roles
+                    or bool(roles[context.abstract_syntax].scp_role)
+                ),
             )
             for context in assoc.accepted_contexts
         },

@@ -1,15 +1,17 @@
-"""Operations with many answers: what C-FIND needs of whoever answers it (PS3.7 9.1.2).
+"""Operations with many answers: C-FIND, C-MOVE and C-GET as whoever answers them sees them.
 
 A request has an identifier, a small data set; its answers come one after the other until the final
-one. They are made in the association's thread, which between two of them listens to the peer: it
-may cancel, abort or be gone.
+one (PS3.7 9.1.2 to 9.1.4). They are made in the association's thread, which between two of them
+listens to the peer: it may cancel, abort or be gone.
 """
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from gantry_dimse.observer import Peer
+from gantry_dimse.reverse_storage import Awaiting, Outgoing, ReverseStorage
 from gantry_domain.statuses import PENDING, PENDING_WARNING, Status
+from gantry_domain.sub_operations import SubOperations
 
 LARGEST_IDENTIFIER = 1 << 20
 """Bytes; a list of 2000 UIDs has an eighth of it."""
@@ -29,7 +31,8 @@ class OperationRequest:
     """A request, whom it came from, and its identifier as it was encoded.
 
     `SOPClassUID` is that of the presentation context. `cancellation` changes while answers are
-    being made: the operation then ends with the status Cancel.
+    being made: the operation then ends with the status Cancel. `move_destination` is (0000,0600)
+    without its padding. `reverse` sends instances to the peer itself.
     """
 
     peer: Peer
@@ -37,6 +40,9 @@ class OperationRequest:
     transfer_syntax: str
     identifier: bytes
     cancellation: Cancellation
+    message_id: int
+    move_destination: str
+    reverse: ReverseStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +51,29 @@ class Answer:
 
     `identifier` is a data set in the transfer syntax of the request; empty: there is none. Of
     `error_comment` (0000,0902) at most 64 characters are sent; `offending` (0000,0901) are tags.
+    `sub_operations`: the counts of a retrieval; those that remain are told only while there may be
+    more to come (PS3.4 C.4.2.1.6).
     """
 
     status: Status
     identifier: bytes = b""
     error_comment: str = ""
     offending: tuple[int, ...] = ()
+    sub_operations: SubOperations | None = None
 
 
-Answers = Generator[Answer | None, None, None]
-"""The answers to one request; None: there is none yet, see how the peer is. It is closed
-in the end, wherever it is.
+class OperationBroken(Exception):
+    """An operation that stopped in the middle of a message: the association is aborted.
 
-Must not wait long for one answer, and must not raise.
+    The text, one line, is for the log.
+    """
+
+
+Answers = Generator[Answer | Outgoing | Awaiting | None, None, None]
+"""The steps of answering one request: its answers, what is sent in between, and pauses; None: there
+is nothing yet, see how the peer is. It is closed in the end, wherever it is.
+
+Must not wait long for one step, and must raise nothing but `OperationBroken`.
 """
 
 Operation = Callable[[OperationRequest], Answers]

@@ -1,36 +1,31 @@
 """The storage SCU: instances sent over an association in one blocking loop, without copies.
 
-A data set is given as chunks and never held as a whole. Each P-DATA-TF PDU has one PDV (PS3.8
-9.3.5, Annex E):
-
-    0    1   2          6            10      11        12
-    | 04 | 0 | length   | PDV length | context | flags | fragment ...
+A data set is given as chunks and never held as a whole.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from struct import Struct
 from types import TracebackType
 from typing import Self
 
 from gantry_dimse import command_sets as cs
 from gantry_dimse import pdu
 from gantry_dimse.command import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, RESPONSE
+from gantry_dimse.message_pdus import (
+    MoveOriginator,
+    batches,
+    encode_store_request,
+    fragment_size,
+)
 from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol, PeerClosed
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts, ProposedContext
 from gantry_dimse.requesting import Requested, Timeouts, request_association
 from gantry_dimse.wire import aborted
 from gantry_domain.sop_classes import VERIFICATION
 
-LARGEST_PDU = 1 << 17
-"""Bytes: what is sent to a peer without a limit. Larger ones are slower (docs/performance.md)."""
-
-_P_DATA = Struct(">BBLLBB")
-
 _RELEASE_REQUEST = pdu.HEADER.pack(pdu.A_RELEASE_RQ, pdu.SHORT_BODY) + bytes(pdu.SHORT_BODY)
 
-_BATCH = 1 << 20  # bytes handed to the system in one call
 _LARGEST_COMMAND = 1 << 16
 
 
@@ -45,14 +40,6 @@ class StoreResponse:
     error_comment: str
 
 
-@dataclass(frozen=True, slots=True)
-class MoveOriginator:
-    """Whose C-MOVE request the instance is sent for (PS3.7 9.3.1.1)."""
-
-    ae_title: str
-    message_id: int
-
-
 class StorageAssociation:
     """An association on which we are the SCU. Used by one thread; `interrupt` by any.
 
@@ -63,7 +50,10 @@ class StorageAssociation:
         self._wire = requested.wire
         self._timeouts = timeouts
         self._contexts = requested.contexts
-        self._fragment = _fragment_size(requested.peer_maximum)
+        try:
+            self._fragment = fragment_size(requested.peer_maximum)
+        except ValueError as error:
+            raise PeerBrokeProtocol(str(error)) from error
         self._message_id = 0
         self._open = True
         self.bytes_sent = 0
@@ -122,19 +112,14 @@ class StorageAssociation:
         Raises an `AssociationLost`, or what `chunks` raises; the association is aborted then.
         """
         message_id = self._next_message_id()
-        command = {
-            cs.AFFECTED_SOP_CLASS_UID: cs.ui(SOPClassUID),
-            cs.COMMAND_FIELD: cs.us(C_STORE_RQ),
-            cs.MESSAGE_ID: cs.us(message_id),
-            cs.PRIORITY: cs.us(cs.PRIORITY_MEDIUM),
-            cs.COMMAND_DATA_SET_TYPE: cs.us(cs.DATA_SET),
-            cs.AFFECTED_SOP_INSTANCE_UID: cs.ui(SOPInstanceUID),
-        }
-        if move_originator is not None:
-            command[cs.MOVE_ORIGINATOR_AE] = cs.ae(move_originator.ae_title)
-            command[cs.MOVE_ORIGINATOR_MESSAGE_ID] = cs.us(move_originator.message_id)
+        command = encode_store_request(
+            SOPClassUID=SOPClassUID,
+            SOPInstanceUID=SOPInstanceUID,
+            message_id=message_id,
+            move_originator=move_originator,
+        )
         try:
-            self._send_message(context.id, cs.encode_command_set(command), chunks)
+            self._send_message(context.id, command, chunks)
             answer = self._response(C_STORE_RQ | RESPONSE, message_id)
         except BaseException:  # in the middle of a message nothing else can be sent
             self.abort()
@@ -220,29 +205,9 @@ class StorageAssociation:
     def _send_message(
         self, context_id: int, command: bytes, chunks: Iterable[bytes | memoryview] | None
     ) -> None:
-        batch: list[bytes | memoryview] = []
-        size = 0
-        for buffers, length in self._pdus(context_id, command, chunks):
-            batch += buffers
-            size += length
-            if size >= _BATCH:
-                self._wire.send(batch)
-                batch.clear()
-                size = 0
-        if batch:
-            self._wire.send(batch)
-
-    def _pdus(
-        self, context_id: int, command: bytes, chunks: Iterable[bytes | memoryview] | None
-    ) -> Iterator[tuple[list[bytes | memoryview], int]]:
-        """The PDUs of one message: buffers and how many bytes they hold."""
-        for buffers, length, last in _fragments([command], self._fragment):
-            yield _pdu(buffers, length, context_id, pdu.COMMAND_FRAGMENT, last=last)
-        if chunks is None:
-            return
-        for buffers, length, last in _fragments(chunks, self._fragment):
-            self.bytes_sent += length
-            yield _pdu(buffers, length, context_id, 0, last=last)
+        for batch in batches(context_id, command, chunks, fragment=self._fragment):
+            self.bytes_sent += batch.data
+            self._wire.send(batch.buffers)
 
     def _response(self, expected: int, message_id: int) -> "_Answer":
         timeout = self._timeouts.dimse
@@ -300,57 +265,6 @@ def _read_answer(command: bytes, expected: int, message_id: int) -> _Answer:
     # Some peers leave out the data set type, which says the same as their silence.
     kind = elements.get(cs.COMMAND_DATA_SET_TYPE, cs.us(NO_DATA_SET))
     return _Answer(status, cs.text(elements, cs.ERROR_COMMENT), data_set=kind != cs.us(NO_DATA_SET))
-
-
-def _fragment_size(peer_maximum: int) -> int:
-    """Bytes of data per PDV: even (PS3.8 Annex E.1), within what the peer takes."""
-    limit = min(peer_maximum, LARGEST_PDU) if peer_maximum else LARGEST_PDU
-    fragment = (limit - pdu.PDV_HEADER.size) & ~1
-    if fragment < 2:
-        raise PeerBrokeProtocol(f"a maximum PDU length of {peer_maximum} bytes")
-    return fragment
-
-
-def _fragments(
-    chunks: Iterable[bytes | memoryview], size: int
-) -> Iterator[tuple[list[bytes | memoryview], int, bool]]:
-    """Cut and join the chunks to fragments of `size` (even) bytes, the last one shorter or equal.
-
-    All have even lengths (PS3.8 Annex E.1): a data set of odd length gets a NUL at its end.
-
-    :returns: buffers of one fragment, how many bytes they hold, whether it is the last.
-    """
-    pending: list[bytes | memoryview] = []
-    length = 0
-    for chunk in chunks:
-        rest = memoryview(chunk)
-        while length + len(rest) > size:
-            cut = size - length
-            if cut:
-                pending.append(rest[:cut])
-                rest = rest[cut:]
-            # More follows, so that this fragment is not the last.
-            yield pending, size, False
-            pending = []
-            length = 0
-        if len(rest):
-            pending.append(rest)
-            length += len(rest)
-    if length & 1:
-        # dcmtk aborts on a fragment of odd length. Deflated data sets are padded so (PS3.5 A.5);
-        # in others it is a byte behind the end of a data set that was broken before.
-        pending.append(b"\0")
-        length += 1
-    yield pending, length, True
-
-
-def _pdu(
-    buffers: list[bytes | memoryview], length: int, context_id: int, flags: int, *, last: bool
-) -> tuple[list[bytes | memoryview], int]:
-    pdv = length + 2
-    flags |= pdu.LAST_FRAGMENT if last else 0
-    header = _P_DATA.pack(pdu.P_DATA_TF, 0, pdv + 4, pdv, context_id, flags)
-    return [header, *buffers], length + len(header)
 
 
 def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -352,6 +352,7 @@ class DimseServer:
             operations=self._operations,
             peer_max_pdu=_shorter(negotiated.peer_max_pdu, self._limits.max_pdu_sent),
             send=connection.send,
+            send_scattered=connection.send_scattered,
         )
         return converse(connection, messages, limits=self._limits, departure=self._departure)
 

@@ -1,9 +1,10 @@
-"""The identifier of a C-FIND request, read into the keys that it asks for (PS3.4 C.4.1.1.3.1)."""
+"""The identifier of a C-FIND, C-MOVE or C-GET request, read into its keys (PS3.4 C.4.1.1.3.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gantry_domain.attributes import Level
 from gantry_domain.charset import Charset, charset_of
 from gantry_domain.elements import (
     ELEMENT,
@@ -16,6 +17,7 @@ from gantry_domain.elements import (
     encoding_of,
 )
 from gantry_domain.errors import UnreadableObject
+from gantry_domain.information_models import InformationModel
 from gantry_domain.json_model import NUMERIC_VRS, JsonModel
 from gantry_domain.query import BadQuery
 from gantry_domain.sources import Window, fetch_from
@@ -75,6 +77,16 @@ class FindIdentifier:
     def key(self, tag: int) -> RequestedKey | None:
         """The key with this tag."""
         return next((key for key in self.keys if key.tag == tag), None)
+
+    def level(self, model: InformationModel) -> Level:
+        """What (0008,0052) names. Raises `BadQuery` where that is no level of the model."""
+        key = self.key(QUERY_RETRIEVE_LEVEL)
+        if key is None or not key.text:
+            raise BadQuery("QueryRetrieveLevel", "is missing")
+        level = model.level_named(key.text)
+        if level is None:
+            raise BadQuery("QueryRetrieveLevel", "is none of this information model")
+        return level
 
 
 def read_find_identifier(

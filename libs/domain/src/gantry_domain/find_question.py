@@ -38,7 +38,7 @@ def find_question(
     Keys of higher levels than that of the query are matched and returned as well, for many
     workstations ask so. Raises `BadQuery`.
     """
-    level = _level(identifier, model)
+    level = identifier.level(model)
     asked = [key for key in identifier.keys if key.tag not in _OF_THE_ARCHIVE]
     keys = tuple(_matched(asked, level))
     named = {key.attribute.keyword for key in keys}
@@ -52,16 +52,6 @@ def find_question(
         page=page,
     )
     return FindQuestion(query, all(_supported(key, level) for key in asked))
-
-
-def _level(identifier: FindIdentifier, model: InformationModel) -> Level:
-    key = identifier.key(QUERY_RETRIEVE_LEVEL)
-    if key is None or not key.text:
-        raise BadQuery("QueryRetrieveLevel", "is missing")
-    level = model.level_named(key.text)
-    if level is None:
-        raise BadQuery("QueryRetrieveLevel", "is none of this information model")
-    return level
 
 
 def _matched(asked: list[RequestedKey], level: Level) -> Iterator[Key]:

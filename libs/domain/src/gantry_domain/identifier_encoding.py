@@ -46,6 +46,11 @@ _NUMBER_FORMATS = {
 _DS_LENGTH = 16  # PS3.5 Table 6.2-1
 
 
+def encode_text_element(tag: int, vr: str, value: str, *, transfer_syntax: str) -> bytes:
+    """One element with a value of ASCII: an identifier of its own."""
+    return _Syntax(transfer_syntax).text(tag, vr, value)
+
+
 class IdentifierEncoder:
     """Encodes the answers to one request.
 

@@ -6,7 +6,15 @@ from types import MappingProxyType
 
 from gantry_domain.attributes import Level
 
+PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_STUDY_ONLY_FIND = "1.2.840.10008.5.1.4.1.2.3.1"
+PATIENT_STUDY_ONLY_MOVE = "1.2.840.10008.5.1.4.1.2.3.2"
+PATIENT_STUDY_ONLY_GET = "1.2.840.10008.5.1.4.1.2.3.3"
 
 # PS3.4 Tables C.6-1 to C.6-5.
 UNIQUE_KEYS: Mapping[Level, str] = MappingProxyType(
@@ -34,6 +42,8 @@ class InformationModel:
     """One model; `levels` from its root."""
 
     find_class: str
+    move_class: str
+    get_class: str
     levels: tuple[Level, ...]
 
     def level_named(self, name: str) -> Level | None:
@@ -48,7 +58,21 @@ class InformationModel:
         return self.levels[: self.levels.index(level)]
 
 
-STUDY_ROOT = InformationModel(STUDY_ROOT_FIND, (Level.STUDY, Level.SERIES, Level.INSTANCE))
+PATIENT_ROOT = InformationModel(
+    PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET, tuple(UNIQUE_KEYS)
+)
+STUDY_ROOT = InformationModel(
+    STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET, tuple(UNIQUE_KEYS)[1:]
+)
+# Retired in 2004 and still asked for.
+PATIENT_STUDY_ONLY = InformationModel(
+    PATIENT_STUDY_ONLY_FIND,
+    PATIENT_STUDY_ONLY_MOVE,
+    PATIENT_STUDY_ONLY_GET,
+    tuple(UNIQUE_KEYS)[:2],
+)
+
+INFORMATION_MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
 
 
 def level_name(level: Level) -> str:

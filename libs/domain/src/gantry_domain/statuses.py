@@ -40,6 +40,21 @@ IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS = Status(
 )
 UNABLE_TO_PROCESS = Status(0xC001, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
 
+# C-MOVE and C-GET, PS3.4 Tables C.4-2 and C.4-3.
+OUT_OF_RESOURCES_TO_COUNT = Status(
+    0xA701, "Refused: Out of resources, unable to calculate number of matches", "PS3.4 C.4.2.1.5"
+)
+OUT_OF_RESOURCES_TO_SEND = Status(
+    0xA702, "Refused: Out of resources, unable to perform sub-operations", "PS3.4 C.4.2.1.5"
+)
+MOVE_DESTINATION_UNKNOWN = Status(0xA801, "Refused: Move destination unknown", "PS3.4 C.4.2.1.5")
+SOME_SUB_OPERATIONS_FAILED = Status(
+    0xB000, "Sub-operations complete, one or more failures or warnings", "PS3.4 C.4.2.1.5"
+)
+SUB_OPERATIONS_CANCELLED = Status(
+    0xFE00, "Sub-operations terminated due to cancel", "PS3.4 C.4.2.1.5"
+)
+
 # General, PS3.7 Annex C.
 DUPLICATE_SOP_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 Annex C.5.6")
 SOP_CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.6")

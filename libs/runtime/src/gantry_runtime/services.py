@@ -72,6 +72,8 @@ class Query(DimseDoor):
 
     max_matches: Annotated[int, Field(ge=1)] | None = None
     """At most so many matches of one C-FIND are returned, then A700; None: all."""
+    retrievals: Annotated[int, Field(ge=1, le=256)] = 8
+    """C-MOVE and C-GET that one process serves at a time; others wait for their turn."""
 
 
 class Sweep(Section):

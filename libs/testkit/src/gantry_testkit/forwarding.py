@@ -9,7 +9,8 @@ from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import plan_push
-from gantry_archive.forwarding import Destination, Sending
+from gantry_archive.destinations import Destination
+from gantry_archive.forwarding import Sending
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules

@@ -11,6 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pynetdicom import build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 
 from gantry_dimse.command import C_FIND_RQ, DATA_SET, NO_DATA_SET
 from gantry_dimse.command_sets import (
@@ -78,15 +79,25 @@ def associated(
     called: str = "GANTRY",
     syntaxes: Sequence[str] = MESSAGE_SYNTAXES,
     max_pdu: int = 16384,
+    contexts: Sequence[PresentationContext] | None = None,
+    ext_neg: Sequence[object] = (),
+    handlers: Sequence[tuple[object, ...]] = (),
 ) -> Iterator[Association]:
-    """pynetdicom's association, established or not; released in the end."""
+    """pynetdicom's association, established or not; released in the end.
+
+    `contexts`: in place of those of C-FIND in the Study Root in `syntaxes`.
+    """
     ae = PeerAE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
     assoc = ae.associate(
         *address,
-        contexts=[build_context(STUDY_ROOT_FIND, list(syntaxes)), build_context(VERIFICATION)],
+        contexts=[
+            *(contexts or [build_context(STUDY_ROOT_FIND, list(syntaxes))]),
+            build_context(VERIFICATION),
+        ],
         ae_title=called,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
+        ext_neg=list(ext_neg),
         max_pdu=max_pdu,
     )
     try:

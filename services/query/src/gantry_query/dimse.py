@@ -1,4 +1,4 @@
-"""`python -m gantry_query.dimse FILE`: one process that serves C-FIND and C-ECHO.
+"""`python -m gantry_query.dimse FILE`: one process that serves C-FIND, C-MOVE, C-GET and C-ECHO.
 
 FILE is where the processes count their associations together. The process is ready while the index
 answers. It accepts associations when it is not, too: a question that cannot be put to the index is
@@ -7,7 +7,10 @@ answered with A700, which tells a workstation more than a port that is closed.
 
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,32 +18,81 @@ from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
+from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, user_identities
-from gantry_dimse.command import C_FIND_RQ
+from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
+from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import GantryError
-from gantry_domain.information_models import STUDY_ROOT
+from gantry_domain.information_models import INFORMATION_MODELS, STUDY_ROOT
+from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
 from gantry_query.app import DIMSE_LISTENER, STOP_GRACE
 from gantry_query.find import FindService
+from gantry_query.retrieve import RetrieveService, Retrieving
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
+from gantry_stores.objects import ObjectStore, open_store
 
 log = get_logger(__name__)
 
 # Questions to the index at a time, of one process.
 _QUESTIONS = 8
+# Objects that are opened, some of them decoded, at a time, of one process.
+_READERS = 4
 # A cancelled or abandoned question keeps its thread for no longer.
 _SEARCH_LIMIT = timedelta(seconds=10)
 _CHECK_SECONDS = 5.0
 # What is left of it may be needed by questions that are still with the index.
 _DRAIN_SECONDS = STOP_GRACE - 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The threads of one process, besides those of its associations."""
+
+    questions: ThreadPoolExecutor
+    """They ask the index."""
+    readers: ThreadPoolExecutor
+    """They open the objects of retrievals."""
+    movers: ThreadPoolExecutor
+    """They send to other archives."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pools":
+        """As many as the settings want."""
+        return cls(
+            ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="find"),
+            ThreadPoolExecutor(_READERS, thread_name_prefix="read"),
+            ThreadPoolExecutor(settings.query.retrievals, thread_name_prefix="move"),
+        )
+
+    def close(self, *, wait: bool = False) -> None:
+        """Begin nothing more."""
+        for pool in (self.movers, self.readers, self.questions):
+            pool.shutdown(wait=wait, cancel_futures=True)
+
+
+class _LateStore:
+    """The object store, opened when it is first asked for: a folder may be mounted late."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._place = settings.objects_place
+        self._lock = threading.Lock()
+        self._store: ObjectStore | None = None
+
+    def __call__(self) -> ObjectStore:
+        """The store. Raises `StoreUnavailable`."""
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._place)
+            return self._store
 
 
 def main() -> int:
@@ -50,21 +102,26 @@ def main() -> int:
     engine = make_engine(
         settings.database_url,
         # One more, for readiness is also to be known when all questions wait.
-        pool_size=_QUESTIONS + 1,
+        pool_size=_QUESTIONS + _READERS + 1,
         statement_timeout=_SEARCH_LIMIT,
         application_name="gantry-query",
     )
-    pages = ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="find")
+    pools = Pools.of(settings)
     slots = AssociationSlots(Path(sys.argv[1]), count=settings.query.max_associations)
     server = make_server(
-        settings, process.sockets[DIMSE_LISTENER], engine=engine, pages=pages, slots=slots
+        settings,
+        process.sockets[DIMSE_LISTENER],
+        engine=engine,
+        store=_LateStore(settings),
+        pools=pools,
+        slots=slots,
     )
     server.start()
     log.info("find_started")
     _watch(process, engine, settings.database_url)
     drained = server.drain(_DRAIN_SECONDS)
     server.close()
-    pages.shutdown(wait=False, cancel_futures=True)
+    pools.close()
     engine.dispose()
     slots.close()
     log.info("find_stopped", drained=drained)
@@ -76,29 +133,49 @@ def make_server(
     listener: socket.socket,
     *,
     engine: Engine,
-    pages: ThreadPoolExecutor,
+    store: Callable[[], ObjectStore],
+    pools: Pools,
     slots: AssociationSlots,
 ) -> DimseServer:
-    """The server of one process. `pages` are the threads that ask the index."""
+    """The server of one process. `store` raises a `TransientError` while there is none."""
     limits = settings.query
     partners = partners_of(settings, limits, accept_unknown=settings.strangers_may_query)
     study_root = FindService(
         engine=engine,
-        pages=pages,
+        pages=pools.questions,
         partners=partners,
         model=STUDY_ROOT,
         retrieve_ae=settings.ae_titles[0],
         max_matches=limits.max_matches,
     )
+    operations: dict[OperationKey, Operation] = {
+        (C_FIND_RQ, STUDY_ROOT.find_class): study_root.find
+    }
+    retrieving = Retrieving(
+        engine=engine,
+        store=store,
+        partners=partners,
+        destinations=destinations(settings),
+        timeouts=destination_timeouts(settings),
+        questions=pools.questions,
+        readers=pools.readers,
+        movers=pools.movers,
+        turns=threading.BoundedSemaphore(limits.retrievals),
+    )
+    for model in INFORMATION_MODELS:
+        service = RetrieveService(retrieving, model=model)
+        operations[C_MOVE_RQ, model.move_class] = service.move
+        operations[C_GET_RQ, model.get_class] = service.get
     return DimseServer(
         listener=listener,
         ae_title=settings.ae_titles[0],
         limits=server_limits(limits),
         supported=SupportedContexts(
-            storage_classes=(),
-            others=[build_context(STUDY_ROOT.find_class, list(MESSAGE_SYNTAXES))],
+            storage_classes=(*STORAGE_CLASSES, *settings.ingress.sop_classes),
+            others=[build_context(uid, list(MESSAGE_SYNTAXES)) for _field, uid in operations],
+            retrieved_by=[model.get_class for model in INFORMATION_MODELS],
         ),
-        operations={(C_FIND_RQ, STUDY_ROOT.find_class): study_root.find},
+        operations=operations,
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,

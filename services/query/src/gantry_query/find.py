@@ -42,6 +42,8 @@ _PAGE = 1000
 # How long an answer is waited for before the peer is listened to again, in seconds.
 _PATIENCE = 0.05
 
+_Answers = Generator[Answer | None, None, None]
+
 _NO_LEVEL = "none"
 _PEER_GONE = "gone"
 
@@ -77,7 +79,7 @@ class FindService:
         finally:
             counted.tell()
 
-    def _answers(self, request: OperationRequest, counted: "_Counted") -> Answers:
+    def _answers(self, request: OperationRequest, counted: "_Counted") -> _Answers:
         calling_ae = request.peer.calling_ae
         charset = self._partners.charset(calling_ae)
         try:
@@ -114,7 +116,7 @@ class FindService:
         identifier: FindIdentifier,
         question: FindQuestion,
         charset: str | None,
-    ) -> Answers:
+    ) -> _Answers:
         encoder = IdentifierEncoder(
             identifier,
             level=question.query.level,

@@ -50,3 +50,23 @@ FIND_SECONDS = metrics.histogram(
 FIND_MATCHES = metrics.counter(
     "gantry_query_find_matches_total", "Matches sent as answers to C-FIND", ["partner", "level"]
 )
+RETRIEVALS = metrics.counter(
+    "gantry_query_retrievals_total",
+    "C-MOVE and C-GET requests by level and final status; status gone: the peer left before it",
+    ["service", "partner", "level", "status"],
+)
+RETRIEVAL_SECONDS = metrics.histogram(
+    "gantry_query_retrieval_seconds",
+    "Time from a C-MOVE or C-GET request to its final answer",
+    ["service"],
+)
+RETRIEVAL_BYTES = metrics.counter(
+    "gantry_query_retrieval_bytes_total",
+    "Bytes of data sets sent for C-MOVE and C-GET",
+    ["service"],
+)
+SUB_OPERATIONS = metrics.counter(
+    "gantry_query_sub_operations_total",
+    "Instances of C-MOVE and C-GET by outcome: completed, warning, failed, not_tried",
+    ["service", "partner", "outcome"],
+)

@@ -11,7 +11,8 @@ from datetime import timedelta
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.forwarding import Destination, Sending
+from gantry_archive.destinations import Destination
+from gantry_archive.forwarding import Sending
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.deliveries import DeliveryState, RetryPolicy
 from gantry_domain.errors import TransientError

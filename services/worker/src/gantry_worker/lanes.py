@@ -15,15 +15,13 @@ from datetime import UTC, datetime
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import plan_routes
-from gantry_archive.forwarding import Destination
-from gantry_dimse.requesting import Timeouts
+from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import TransientError
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_runtime.values import split_host_and_port
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
 from gantry_stores.index.delivery_lists import backlog
@@ -58,21 +56,6 @@ def main() -> int:
     return 0
 
 
-def destinations(settings: Settings) -> dict[str, Destination]:
-    """The partners that can be sent to, by AE title."""
-    found = {}
-    for partner in settings.partners:
-        if partner.address is not None:
-            host, port = split_host_and_port(partner.address)
-            found[partner.ae_title] = Destination(
-                ae_title=partner.ae_title,
-                host=host,
-                port=port,
-                calling_ae=partner.calling_ae or settings.ae_titles[0],
-            )
-    return found
-
-
 class _Forwarding:
     """The lanes of this process and what keeps them busy."""
 
@@ -105,12 +88,7 @@ class _Forwarding:
                 store=self._open_store,
                 leases=self._leases,
                 policy=self._policy,
-                timeouts=Timeouts(
-                    connect=forward.connect_timeout.total_seconds(),
-                    acse=forward.acse_timeout.total_seconds(),
-                    dimse=forward.dimse_timeout.total_seconds(),
-                    network=forward.network_timeout.total_seconds(),
-                ),
+                timeouts=destination_timeouts(settings),
                 concurrency=forward.concurrency,
                 stopping=process.stopping,
             )

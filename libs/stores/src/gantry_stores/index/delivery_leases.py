@@ -25,6 +25,7 @@ from gantry_domain.deliveries import (
     settle,
 )
 from gantry_domain.errors import TransientError
+from gantry_stores.index.stored_object import StoredObject
 
 # Held studies stay where they are; a study that has gone is claimed, to say so of its items.
 _MAY_LEAVE = """
@@ -116,22 +117,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance as the object store has it: identifier, sizes in bytes, encoding."""
-
-    object_id: UUID
-    SOPClassUID: str
-    TransferSyntaxUID: str
-    dataset_offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class PendingItem:
     """An instance that is to be sent; `stored` is None if it is no longer in the archive."""
 
     SOPInstanceUID: str
-    stored: StoredInstance | None
+    stored: StoredObject | None
     attempts: int
 
 
@@ -203,7 +193,7 @@ def pending_items(connection: Connection, claimed: Claim, *, limit: int) -> list
             row.sop_instance_uid,
             None
             if row.id is None
-            else StoredInstance(
+            else StoredObject(
                 row.id, row.sop_class_uid, row.transfer_syntax_uid, row.dataset_offset, row.size
             ),
             row.attempts,

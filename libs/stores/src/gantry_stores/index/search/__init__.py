@@ -3,10 +3,13 @@
 from gantry_stores.index.search.pages import Page, count, search
 from gantry_stores.index.search.sorting import CURSOR
 from gantry_stores.index.search.studies import (
+    Holding,
     StoredInstance,
     StudyState,
     Subject,
     headers_of,
+    holdings,
+    instances_matching,
     instances_of,
     study_state,
     transfer_syntaxes_of,
@@ -14,12 +17,15 @@ from gantry_stores.index.search.studies import (
 
 __all__ = [
     "CURSOR",
+    "Holding",
     "Page",
     "StoredInstance",
     "StudyState",
     "Subject",
     "count",
     "headers_of",
+    "holdings",
+    "instances_matching",
     "instances_of",
     "search",
     "study_state",

@@ -1,26 +1,28 @@
-"""The instances and headers of a study, a series or one instance, for retrieval.
+"""The instances and headers of a study, a series, one instance or what keys name, for retrieval.
 
 Both stream: batch after batch by keyset, each in its own short transaction, so that a slow reader
 holds no connection. Only what belongs to a visible study is found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, any_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Text, any_, func, select, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Engine
 from sqlalchemy.types import Uuid
 
 from gantry_domain.attributes import BY_KEYWORD
+from gantry_domain.query import Key
 from gantry_stores.index.database import transaction
 from gantry_stores.index.headers import header_json
 from gantry_stores.index.schema import header, instance, object_, series, study
-from gantry_stores.index.search.conditions import number_or_last
+from gantry_stores.index.search.conditions import condition, number_or_last
+from gantry_stores.index.stored_object import StoredObject
 
 _INSTANCES = 2000
 _HEADERS = 100
@@ -56,6 +58,26 @@ class StoredInstance:
     size: int
     dataset_offset: int
 
+    @property
+    def object(self) -> StoredObject:
+        """Its object."""
+        return StoredObject(
+            object_id=self.object_id,
+            SOPClassUID=self.SOPClassUID,
+            TransferSyntaxUID=self.TransferSyntaxUID,
+            dataset_offset=self.dataset_offset,
+            size=self.size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How many instances of one SOP class are stored in one transfer syntax."""
+
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    instances: int
+
 
 def study_state(engine: Engine, subject: Subject, *, partition: str) -> StudyState | None:
     """The state of the study that the subject belongs to; None if the subject is not there."""
@@ -87,7 +109,53 @@ def instances_of(engine: Engine, subject: Subject, *, partition: str) -> Iterato
 
     What is added meanwhile may or may not be among them; none comes twice.
     """
+    yield from _stream(engine, _of(subject, partition))
+
+
+def holdings(engine: Engine, keys: Sequence[Key], *, partition: str) -> list[Holding]:
+    """What there is of the instances that `instances_matching` gives."""
+    by = (instance.c.sop_class_uid, object_.c.transfer_syntax_uid)
+    statement = (
+        select(*by, func.count())
+        .select_from(_instances())
+        .where(*_matching(keys, partition))
+        .group_by(*by)
+        .order_by(*by)
+    )
+    with transaction(engine) as connection:
+        return [Holding(*row) for row in connection.execute(statement)]
+
+
+def instances_matching(
+    engine: Engine,
+    keys: Sequence[Key],
+    *,
+    partition: str,
+    classes: Collection[str] | None = None,
+) -> Iterator[StoredInstance]:
+    """The instances of visible studies that pass all keys, study by study, as `instances_of` does.
+
+    `classes`: of these SOP classes alone.
+    """
+    conditions = _matching(keys, partition)
+    if classes is not None:
+        chosen = sql_cast(sorted(classes), ARRAY(Text))
+        conditions.append(instance.c.sop_class_uid == any_(chosen))
+    yield from _stream(engine, conditions)
+
+
+def _matching(keys: Sequence[Key], partition: str) -> list[ColumnElement[bool]]:
+    return [
+        study.c.partition == partition,
+        study.c.visible,
+        instance.c.partition == partition,
+        *(condition(key) for key in keys),
+    ]
+
+
+def _stream(engine: Engine, conditions: list[ColumnElement[bool]]) -> Iterator[StoredInstance]:
     order = (
+        study.c.study_instance_uid,
         number_or_last(BY_KEYWORD["SeriesNumber"]),
         series.c.series_instance_uid,
         number_or_last(BY_KEYWORD["InstanceNumber"]),
@@ -105,7 +173,7 @@ def instances_of(engine: Engine, subject: Subject, *, partition: str) -> Iterato
             *order,
         )
         .select_from(_instances())
-        .where(*_of(subject, partition))
+        .where(*conditions)
         .order_by(*order)
         .limit(_INSTANCES)
     )

@@ -1,0 +1,43 @@
+"""The partners that can be sent to, as the settings have them."""
+
+from dataclasses import dataclass
+
+from gantry_dimse.requesting import Timeouts
+from gantry_runtime.settings import Settings
+from gantry_runtime.values import split_host_and_port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A partner that can be sent to: where it listens and the two AE titles of the association."""
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae: str
+
+
+def destinations(settings: Settings) -> dict[str, Destination]:
+    """The partners that have an address, by AE title."""
+    found = {}
+    for partner in settings.partners:
+        if partner.address is not None:
+            host, port = split_host_and_port(partner.address)
+            found[partner.ae_title] = Destination(
+                ae_title=partner.ae_title,
+                host=host,
+                port=port,
+                calling_ae=partner.calling_ae or settings.ae_titles[0],
+            )
+    return found
+
+
+def destination_timeouts(settings: Settings) -> Timeouts:
+    """How long a destination may take for what."""
+    forward = settings.forward
+    return Timeouts(
+        connect=forward.connect_timeout.total_seconds(),
+        acse=forward.acse_timeout.total_seconds(),
+        dimse=forward.dimse_timeout.total_seconds(),
+        network=forward.network_timeout.total_seconds(),
+    )
