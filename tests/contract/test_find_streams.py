@@ -13,6 +13,8 @@ from sqlalchemy.engine import Engine
 from gantry_dimse.observer import Peer
 from gantry_dimse.operations import Cancellation, OperationRequest
 from gantry_dimse.partners import Partners
+from gantry_dimse.proposals import NegotiatedContexts
+from gantry_dimse.reverse_storage import ReverseStorage
 from gantry_domain.information_models import STUDY_ROOT, STUDY_ROOT_FIND
 from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from gantry_query.find import FindService
@@ -137,6 +139,9 @@ def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> N
         transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
         identifier=encoded(identifier("STUDY", **ALL)),
         cancellation=Cancellation(),
+        message_id=1,
+        move_destination="",
+        reverse=ReverseStorage(NegotiatedContexts(()), peer_maximum=0),
     )
     partners = Partners(own_titles=("GANTRY",), callers=(), accept_unknown=True)
     with ThreadPoolExecutor(4) as pages:

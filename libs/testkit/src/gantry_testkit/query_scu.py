@@ -107,10 +107,12 @@ def associated(
             assoc.release()
 
 
-def answers(assoc: Association, ds: Dataset) -> tuple[list[Dataset], list[Dataset]]:
+def answers(
+    assoc: Association, ds: Dataset, model: str = STUDY_ROOT_FIND
+) -> tuple[list[Dataset], list[Dataset]]:
     """The statuses and the identifiers, decoded, that answer one request."""
     statuses, found = [], []
-    for status, match in assoc.send_c_find(ds, STUDY_ROOT_FIND):
+    for status, match in assoc.send_c_find(ds, model):
         assert "Status" in status, "the association broke"
         statuses.append(status)
         if match is not None:

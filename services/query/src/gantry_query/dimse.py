@@ -26,7 +26,7 @@ from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import GantryError
-from gantry_domain.information_models import INFORMATION_MODELS, STUDY_ROOT
+from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
 from gantry_query.app import DIMSE_LISTENER, STOP_GRACE
@@ -140,17 +140,7 @@ def make_server(
     """The server of one process. `store` raises a `TransientError` while there is none."""
     limits = settings.query
     partners = partners_of(settings, limits, accept_unknown=settings.strangers_may_query)
-    study_root = FindService(
-        engine=engine,
-        pages=pools.questions,
-        partners=partners,
-        model=STUDY_ROOT,
-        retrieve_ae=settings.ae_titles[0],
-        max_matches=limits.max_matches,
-    )
-    operations: dict[OperationKey, Operation] = {
-        (C_FIND_RQ, STUDY_ROOT.find_class): study_root.find
-    }
+    operations: dict[OperationKey, Operation] = {}
     retrieving = Retrieving(
         engine=engine,
         store=store,
@@ -163,7 +153,16 @@ def make_server(
         turns=threading.BoundedSemaphore(limits.retrievals),
     )
     for model in INFORMATION_MODELS:
+        finding = FindService(
+            engine=engine,
+            pages=pools.questions,
+            partners=partners,
+            model=model,
+            retrieve_ae=settings.ae_titles[0],
+            max_matches=limits.max_matches,
+        )
         service = RetrieveService(retrieving, model=model)
+        operations[C_FIND_RQ, model.find_class] = finding.find
         operations[C_MOVE_RQ, model.move_class] = service.move
         operations[C_GET_RQ, model.get_class] = service.get
     return DimseServer(

@@ -1,8 +1,9 @@
 """One page of matches: one SQL statement, over visible studies alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, FromClause, func, literal, select
+from sqlalchemy import ColumnElement, FromClause, distinct, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import Level
@@ -12,6 +13,7 @@ from gantry_stores.index.schema import header, instance, object_, series, study
 from gantry_stores.index.search.conditions import condition
 from gantry_stores.index.search.rows import SOURCES, Document, Shape
 from gantry_stores.index.search.sorting import (
+    PATIENT,
     Term,
     continuation,
     decode_cursor,
@@ -47,6 +49,10 @@ def search(
         .order_by(*(term.sorted() for term in terms))
         .limit(page.limit + 1)
     )
+    if query.level is Level.PATIENT:
+        # Studies are what is searched: of each patient the newest that matches.
+        newest = (term.sorted() for term in terms_of(replace(query, level=Level.STUDY)))
+        statement = statement.ext(distinct_on(PATIENT)).order_by(*newest)
     if page.offset:
         statement = statement.offset(page.offset)
     with transaction(engine) as connection:
@@ -66,8 +72,9 @@ def count(engine: Engine, query: Query, *, partition: str, limit: int) -> int:
     Raises as `search` does.
     """
     terms = terms_of(query)
+    chosen = distinct(PATIENT) if query.level is Level.PATIENT else literal(1)
     matches = (
-        select(literal(1))
+        select(chosen)
         .select_from(_tables(query.level))
         .where(*_conditions(query, partition, terms))
         .offset(query.page.offset)
@@ -80,7 +87,7 @@ def count(engine: Engine, query: Query, *, partition: str, limit: int) -> int:
 
 def _tables(level: Level) -> FromClause:
     tables: FromClause = study
-    if level is not Level.STUDY:
+    if level in (Level.SERIES, Level.INSTANCE):
         tables = tables.join(series, series.c.study_pk == study.c.pk)
     if level is Level.INSTANCE:
         tables = tables.join(instance, instance.c.series_pk == series.c.pk)

@@ -21,6 +21,7 @@ _Make = Callable[["_Match"], Any]
 
 # The object whose header stands for a match.
 SOURCES = {
+    Level.PATIENT: study.c.source,
     Level.STUDY: study.c.source,
     Level.SERIES: series.c.source,
     Level.INSTANCE: instance.c.object_id,

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, and_, or_, tuple_
 
 from gantry_domain.attributes import BY_KEYWORD, Attribute, Level, Matching
 from gantry_domain.query import BadQuery, Order, Query
+from gantry_stores.index.schema import study
 from gantry_stores.index.search.conditions import (
     TABLES,
     column_of,
@@ -24,6 +25,10 @@ from gantry_stores.index.search.conditions import (
 
 CURSOR = "after"
 """What a broken cursor is called in `BadQuery`."""
+
+
+PATIENT = study.c.patient_pk
+"""What makes studies those of one patient: its identifier with the issuer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,12 @@ class Term:
 def terms_of(query: Query) -> tuple[Term, ...]:
     """The total order that the query asks for. Raises `BadQuery`.
 
-    By itself: studies newest first; series and instances of one study by number; series and
-    instances of many studies by their UIDs, which an index gives without sorting.
+    By itself: patients as they came; studies newest first; series and instances of one study by
+    number; series and instances of many studies by their UIDs, which an index gives without
+    sorting.
     """
+    if query.level is Level.PATIENT:
+        return (Term("Patient", PATIENT),)
     chosen = tuple(_term(order) for order in query.order)
     if not chosen:
         chosen = _default(query)
