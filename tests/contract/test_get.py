@@ -266,6 +266,28 @@ def test_the_client_goes_or_falls_silent_in_the_middle(archive, client: Client) 
     assert client.get(identifier("STUDY", StudyInstanceUID=study)).counts == (10, 0, 0)
 
 
+def test_an_object_that_breaks_in_the_middle_ends_the_association(archive, client: Client) -> None:
+    """Half of it is with the client, which must not take it for whole."""
+    large = image(Rows=1024, Columns=1024, PixelData=bytes(2**21))
+    study = study_of(archive, large)
+    key = object_of(archive, str(large.SOPInstanceUID))
+    content = archive.store.read(key)
+    archive.store.delete(key)
+    writer = archive.store.create(key)
+    writer.write([content[:-100]])
+    writer.commit()
+    with client.association() as assoc:
+        ds = identifier("STUDY", StudyInstanceUID=study)
+        ((status, _),) = [
+            found
+            for found in assoc.send_c_get(ds, STUDY_ROOT_GET)
+            if found[0].get("Status") != 0xFF00
+        ]
+        assert "Status" not in status
+        until(lambda: assoc.is_aborted, "aborted")
+    assert client.received == []
+
+
 def test_storage_alone_is_not_accepted_here(client: Client) -> None:
     with associated(client.server.address, contexts=[build_context(CT_IMAGE)]) as assoc:
         accepted = {context.abstract_syntax for context in assoc.accepted_contexts}

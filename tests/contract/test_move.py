@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from pynetdicom import build_context, evt
+from pynetdicom import AllStoragePresentationContexts, build_context, evt
+from pynetdicom.association import Association
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
@@ -30,6 +32,9 @@ from gantry_testkit.waiting import until
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 DOCUMENT = "1.2.840.10008.5.1.4.1.1.88.11"
 
+# Each needs a context for the stored syntax and one more: together more than an association has.
+CLASSES = [str(context.abstract_syntax) for context in AllStoragePresentationContexts][:70]
+
 
 class Destination:
     """A storage SCP that tells what it received, and answers as a test wants."""
@@ -39,7 +44,17 @@ class Destination:
         self.gate = threading.Event()
         self.abort_at: int | None = None
         self.originators: set[tuple[str, int]] = set()
+        self.associations: set[Association] = set()
         self.scp = AnsweringScp(self._answer, {CT_IMAGE: [EXPLICIT, IMPLICIT]})
+        self.wide = AnsweringScp(self._take, {uid: [EXPLICIT] for uid in CLASSES})
+
+    def close(self) -> None:
+        self.scp.close()
+        self.wide.close()
+
+    def _take(self, event: evt.Event) -> int:
+        self.associations.add(event.assoc)
+        return 0
 
     def reset(self) -> None:
         self.answers.clear()
@@ -66,6 +81,7 @@ class Site:
     archive: ForwardingArchive
     server: DimseServer
     destination: Destination
+    folder: Path
 
     def move(self, ds: Dataset, to: str = "PEER", model: str = STUDY_ROOT_MOVE) -> "Moved":
         with mover(self.server) as assoc:
@@ -111,7 +127,7 @@ def mover(server: DimseServer, calling: str = "WS1"):
 def destination() -> Iterator[Destination]:
     destination = Destination()
     yield destination
-    destination.scp.close()
+    destination.close()
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +141,20 @@ def engine(module_postgres_url: str) -> Iterator[Engine]:
 def whole_site(
     engine: Engine, destination: Destination, serve_find, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    store = DirectoryStore(tmp_path_factory.mktemp("objects"))
+    folder = tmp_path_factory.mktemp("objects")
+    store = DirectoryStore(folder)
     configuration = f"""
 query: {{max_associations: 3, retrievals: 2}}
 forward: {{dimse_timeout: 3s, connect_timeout: 2s}}
 partners:
   - {{ae_title: PEER, address: "127.0.0.1:{destination.scp.port}", calling_ae: GANTRYOUT}}
+  - {{ae_title: WIDE, address: "127.0.0.1:{destination.wide.port}"}}
   - {{ae_title: NOBODY, address: "127.0.0.1:{free_port()}"}}
   - {{ae_title: WS1}}
   - {{ae_title: NORTH, partition: north}}
 """
     with serve_find(engine, configuration, store) as server:
-        yield Site(ForwardingArchive(engine, store), server, destination)
+        yield Site(ForwardingArchive(engine, store), server, destination, folder)
 
 
 @pytest.fixture
@@ -259,6 +277,33 @@ def test_failures_and_warnings_are_counted_and_named(site: Site) -> None:
     moved = site.move(alone)
     assert (moved.status, moved.counts) == (0xA702, (0, 1, 0))
     assert moved.failed_uids == [refused.SOPInstanceUID]
+
+
+def test_more_classes_than_one_association_has_contexts_for(site: Site) -> None:
+    study = new_uid()
+    sent = [image(StudyInstanceUID=study, SOPClassUID=uid) for uid in CLASSES]
+    site.archive.index(*(stage(site.archive.store, ds) for ds in sent))
+    moved = site.move(identifier("STUDY", StudyInstanceUID=study), to="WIDE")
+    assert (moved.status, moved.counts) == (0, (len(CLASSES), 0, 0))
+    assert sorted(site.destination.wide.uids()) == sorted(str(ds.SOPInstanceUID) for ds in sent)
+    assert len(site.destination.associations) == 2
+
+
+def test_an_object_that_was_cut_is_not_sent(site: Site) -> None:
+    """Neither a small one, read before its turn, nor a large one, found out in the middle."""
+    small = image()
+    study = str(small.StudyInstanceUID)
+    large = image(StudyInstanceUID=study, Rows=1024, Columns=1024, PixelData=bytes(2**21))
+    others = [image(StudyInstanceUID=study, SeriesNumber="7") for _ in range(4)]
+    sent = [stage(site.archive.store, ds) for ds in (small, large, *others)]
+    site.archive.index(*sent)
+    for each in sent[:2]:
+        path = site.folder / object_key(each.object_id)
+        path.write_bytes(path.read_bytes()[:-100])
+    moved = site.move(identifier("STUDY", StudyInstanceUID=study))
+    assert (moved.status, moved.counts) == (0xB000, (4, 2, 0))
+    assert sorted(moved.failed_uids) == sorted([small.SOPInstanceUID, large.SOPInstanceUID])
+    assert sorted(site.destination.scp.uids()) == sorted(str(d.SOPInstanceUID) for d in others)
 
 
 def test_a_destination_that_is_not_there(site: Site) -> None:

@@ -18,7 +18,7 @@ from gantry_archive.decoder_process import (
     run_decoder,
 )
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
-from gantry_domain.errors import PermanentError
+from gantry_domain.errors import PermanentError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.implicit import implicit_little_endian
 from gantry_domain.keys import object_key
@@ -59,7 +59,8 @@ def prepared(
     key = object_key(stored.object_id)
     as_stored = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
     if as_stored is not None:
-        yield Prepared(as_stored, store.chunks(key, stored.dataset_offset))
+        chunks = store.chunks(key, stored.dataset_offset)
+        yield Prepared(as_stored, _whole(chunks, stored.size - stored.dataset_offset))
         return
     context = contexts.fallback(stored.SOPClassUID)
     if context is None:
@@ -92,6 +93,15 @@ def prepared(
                 size=decoded.stat().st_size,
             )
             yield Prepared(context, _reencoded(fetch_decoded, native.size, native, context))
+
+
+def _whole(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The chunks, if they have this size together; else the last of them is never taken as such."""
+    for chunk in chunks:
+        size -= len(chunk)
+        yield chunk
+    if size:
+        raise UnreadableObject("size_changed")
 
 
 def _no_context(stored: StoredObject, contexts: NegotiatedContexts) -> str:
