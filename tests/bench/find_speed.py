@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,11 @@ from pynetdicom import build_context, evt
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.information_models import STUDY_ROOT_FIND
 from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
-from gantry_query.dimse import make_server
+from gantry_query.dimse import Pools, make_server
 from gantry_runtime.settings import load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.postgres import PostgresServer
@@ -93,13 +93,14 @@ def filled(server: PostgresServer, studies: int) -> str:
 
 def gantry(url: str, ready: Callable[[Address], None]) -> None:
     """Our server, as one process of the service runs it."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pages:
+    with tempfile.TemporaryDirectory() as folder:
         settings = load_settings({"GANTRY_DATA": folder})
         server = make_server(
             settings,
             socket.create_server(("127.0.0.1", 0)),
             engine=make_engine(url, pool_size=9),
-            pages=pages,
+            store=lambda: DirectoryStore(Path(folder)),
+            pools=Pools.of(settings),
             slots=AssociationSlots(Path(folder) / "slots", count=100),
         )
         server.start()
