@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pydicom import Dataset
 from pynetdicom import build_context
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.server import DimseServer
@@ -128,6 +129,25 @@ def test_below_a_patient(server: DimseServer) -> None:
         ),
     )
     assert instance.SOPInstanceUID
+
+
+def test_below_any_patient_where_that_was_negotiated(server: DimseServer) -> None:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = PATIENT_ROOT_FIND
+    item.service_class_application_information = bytes((1, 1, 1))
+    with associated(
+        server.address, contexts=[build_context(PATIENT_ROOT_FIND)], ext_neg=[item]
+    ) as assoc:
+        # Neither date and time combined nor fuzzy names.
+        assert assoc.acceptor.sop_class_extended == {PATIENT_ROOT_FIND: b"\1"}
+        for ds, number in (
+            (identifier("STUDY", StudyDate="20240101-20240331", StudyInstanceUID=""), 3),
+            (identifier("IMAGE", SOPInstanceUID="1.7.8.1.1", PatientID=""), 1),
+            (identifier("SERIES", PatientName="CHAN*", SeriesInstanceUID=""), 3),
+        ):
+            statuses, found = answers(assoc, ds, PATIENT_ROOT_FIND)
+            assert [s.Status for s in statuses] == [0xFF00] * number + [0]
+            assert len(found) == number
 
 
 def test_the_unique_keys_above_are_needed(server: DimseServer) -> None:

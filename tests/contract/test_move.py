@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset
 from pynetdicom import AllStoragePresentationContexts, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
@@ -114,12 +115,16 @@ class Moved:
         return [found] if isinstance(found, str) else list(found)
 
 
-def mover(server: DimseServer, calling: str = "WS1"):
+def mover(server: DimseServer, calling: str = "WS1", *, relational: bool = False):
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = STUDY_ROOT_MOVE
+    item.service_class_application_information = b"\1\1"
     models = (STUDY_ROOT_MOVE, PATIENT_ROOT_MOVE, PATIENT_STUDY_ONLY_MOVE)
     return associated(
         server.address,
         calling=calling,
         contexts=[build_context(uid, list(MESSAGE_SYNTAXES)) for uid in models],
+        ext_neg=[item] if relational else [],
     )
 
 
@@ -254,6 +259,19 @@ def test_requests_that_make_no_sense(site: Site) -> None:
     assert site.destination.scp.received == []
     # The title of a destination in another case, and padded.
     assert site.move(identifier("STUDY", StudyInstanceUID=study), to="peer ").status == 0
+
+
+def test_an_image_alone_where_that_was_negotiated(site: Site) -> None:
+    _, uids = site.archive.study(images=3)
+    ds = identifier("IMAGE", SOPInstanceUID=uids[1])
+    assert site.move(ds).status == 0xA900
+    with mover(site.server, relational=True) as assoc:
+        assert assoc.acceptor.sop_class_extended == {STUDY_ROOT_MOVE: b"\1"}
+        moved = Moved(list(assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)))
+        assert (moved.status, moved.counts) == (0, (1, 0, 0))
+        assert site.destination.scp.uids() == [uids[1]]
+        without = Moved(list(assoc.send_c_move(identifier("IMAGE"), "PEER", STUDY_ROOT_MOVE)))
+        assert without.status == 0xA900
 
 
 def test_failures_and_warnings_are_counted_and_named(site: Site) -> None:

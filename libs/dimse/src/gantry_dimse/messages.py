@@ -55,12 +55,14 @@ class AcceptedContext:
     """A presentation context as negotiated.
 
     `takes_requests`: the peer, whose association it is, has the role of the SCP too, or did not say
-    which roles it has (PS3.7 D.3.3.4), as some do whose C-GET wants to be answered.
+    which roles it has (PS3.7 D.3.3.4), as some do whose C-GET wants to be answered. `options` are
+    what was granted by extended negotiation, a byte each.
     """
 
     abstract_syntax: str
     transfer_syntax: str
     takes_requests: bool = True
+    options: bytes = b""
 
 
 class _Discard:
@@ -287,6 +289,7 @@ class MessageService:
             message_id=command.MessageID,
             move_destination=command.MoveDestination,
             reverse=self._reverse_storage(),
+            options=context.options,
         )
         self._answering.begin(command, context_id, identifier.operation(request), cancellation)
 

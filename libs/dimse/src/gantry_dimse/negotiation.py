@@ -11,12 +11,13 @@ import queue
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from gantry_dimse.contexts import SupportedContexts
@@ -58,10 +59,12 @@ def negotiate(
     sock: socket.socket,
     handlers: Iterable[tuple[Any, ...]] = (),
     transfer_syntaxes: Iterable[str] | None = None,
+    extended: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Negotiated:
     """Decide on a request. Sends nothing. Raises `UnparseableRequest`.
 
-    `transfer_syntaxes`: those of storage classes for this caller, in place of ours.
+    `transfer_syntaxes`: those of storage classes for this caller, in place of ours. `extended`: by
+    SOP class, which options there are, a byte each, 1 for what can be asked for.
     """
     assoc = Association(ae, "acceptor")
     assoc.set_socket(AssociationSocket(assoc, client_socket=sock))
@@ -94,6 +97,16 @@ def negotiate(
         confirmation = UserIdentityNegotiation()
         confirmation.server_response = b""
         acceptor.add_negotiation_item(confirmation)
+    granted = {
+        str(uid): bytes(ours & asked for ours, asked in zip(extended[uid], wanted, strict=False))
+        for uid, wanted in requestor.sop_class_extended.items()
+        if uid in extended
+    }
+    for uid, options in granted.items():  # PS3.7 D.3.3.5
+        item = SOPClassExtendedNegotiation()
+        item.sop_class_uid = uid
+        item.service_class_application_information = options
+        acceptor.add_negotiation_item(item)
     roles = requestor.role_selection
     acceptor.supported_contexts = supported.supporting(proposed, transfer_syntaxes)
     assoc.acse.negotiate_association()
@@ -115,6 +128,7 @@ def negotiate(
                     context.abstract_syntax not in roles
                     or bool(roles[context.abstract_syntax].scp_role)
                 ),
+                options=granted.get(str(context.abstract_syntax), b""),
             )
             for context in assoc.accepted_contexts
         },

@@ -32,7 +32,8 @@ class OperationRequest:
 
     `SOPClassUID` is that of the presentation context. `cancellation` changes while answers are
     being made: the operation then ends with the status Cancel. `move_destination` is (0000,0600)
-    without its padding. `reverse` sends instances to the peer itself.
+    without its padding. `reverse` sends instances to the peer itself. `options` are what extended
+    negotiation granted for the SOP class, a byte each (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
     """
 
     peer: Peer
@@ -43,6 +44,12 @@ class OperationRequest:
     message_id: int
     move_destination: str
     reverse: ReverseStorage
+    options: bytes = b""
+
+    @property
+    def relational(self) -> bool:
+        """Whether keys of higher levels may be left out: the first option."""
+        return self.options[:1] == b"\1"
 
 
 @dataclass(frozen=True, slots=True)

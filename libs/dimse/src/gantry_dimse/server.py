@@ -99,6 +99,7 @@ class DimseServer:
         proxies: Sequence[IPv4Network | IPv6Network] = (),
         identities: UserIdentities | None = None,
         congested: Callable[[int], bool] = _never_congested,
+        extended: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Take the listening sockets over; `start` begins to accept.
 
@@ -110,7 +111,7 @@ class DimseServer:
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
         addresses before anything else is looked at; `terms` are what the caller then gets. `slots`
-        limits the associations.
+        limits the associations. `extended` are the options of SOP classes, see `negotiate`.
         `taken_by_pynetdicom` names those whose messages pynetdicom's service classes serve, with
         the event `handlers` given here.
         """
@@ -131,6 +132,7 @@ class DimseServer:
         self._proxies = proxies
         self._identities = identities
         self._congested = congested
+        self._extended = extended
         self._ae = _application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
@@ -317,6 +319,7 @@ class DimseServer:
                 sock=connection.socket,
                 handlers=self._handlers,
                 transfer_syntaxes=terms.transfer_syntaxes,
+                extended=self._extended,
             )
         except UnparseableRequest:
             return self._reject(peer, UNPARSEABLE_REQUEST)

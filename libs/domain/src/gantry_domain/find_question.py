@@ -31,9 +31,14 @@ class FindQuestion:
 
 
 def find_question(
-    identifier: FindIdentifier, *, model: InformationModel, page: PageRequest
+    identifier: FindIdentifier,
+    *,
+    model: InformationModel,
+    page: PageRequest,
+    relational: bool = False,
 ) -> FindQuestion:
-    """The question that the keys ask, by the rules of a hierarchical query (PS3.4 C.4.1.2.1).
+    """The question that the keys ask, by the rules of a hierarchical query (PS3.4 C.4.1.2.1), or of
+    a relational one, which needs no unique keys of higher levels (C.4.1.2.2).
 
     Keys of higher levels than that of the query are matched and returned as well, for many
     workstations ask so. Raises `BadQuery`.
@@ -42,7 +47,7 @@ def find_question(
     asked = [key for key in identifier.keys if key.tag not in _OF_THE_ARCHIVE]
     keys = tuple(_matched(asked, level))
     named = {key.attribute.keyword for key in keys}
-    for above in model.above(level):
+    for above in () if relational else model.above(level):
         if UNIQUE_KEYS[above] not in named:
             raise BadQuery(UNIQUE_KEYS[above], "must have a value in a search below it")
     query = Query(

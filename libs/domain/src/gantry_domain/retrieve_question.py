@@ -16,21 +16,26 @@ class RetrieveQuestion:
     keys: tuple[Key, ...]
 
 
-def retrieve_question(identifier: FindIdentifier, *, model: InformationModel) -> RetrieveQuestion:
+def retrieve_question(
+    identifier: FindIdentifier, *, model: InformationModel, relational: bool = False
+) -> RetrieveQuestion:
     """The unique keys of the level and of those above it; others mean nothing here.
 
-    Each needs a value, and may have several. Raises `BadQuery`.
+    Each needs a value, and may have several; if `relational`, those above may be left out (PS3.4
+    C.4.2.2.2). Raises `BadQuery`.
     """
     level = identifier.level(model)
-    return RetrieveQuestion(
-        level, tuple(_key(identifier, each) for each in (*model.above(level), level))
-    )
+    above = (_key(identifier, each, needed=not relational) for each in model.above(level))
+    keys = (*above, _key(identifier, level, needed=True))
+    return RetrieveQuestion(level, tuple(key for key in keys if key is not None))
 
 
-def _key(identifier: FindIdentifier, level: Level) -> Key:
+def _key(identifier: FindIdentifier, level: Level, *, needed: bool) -> Key | None:
     attribute = BY_KEYWORD[UNIQUE_KEYS[level]]
     key = identifier.key(int(attribute.tag, 16))
     if key is None or key.universal:
+        if not needed:
+            return None
         raise BadQuery(attribute.keyword, "must have a value in a retrieval")
     if attribute.matching is Matching.UID:
         return Key(attribute, OneOf(parse_uids(key.text, parameter=attribute.keyword)))

@@ -46,6 +46,8 @@ log = get_logger(__name__)
 _QUESTIONS = 8
 # Objects that are opened, some of them decoded, at a time, of one process.
 _READERS = 4
+# The options of extended negotiation: relational queries and retrievals (PS3.4 C.5), no others.
+_RELATIONAL = b"\1"
 # A cancelled or abandoned question keeps its thread for no longer.
 _SEARCH_LIMIT = timedelta(seconds=10)
 _CHECK_SECONDS = 5.0
@@ -175,6 +177,7 @@ def make_server(
             retrieved_by=[model.get_class for model in INFORMATION_MODELS],
         ),
         operations=operations,
+        extended=dict.fromkeys((uid for _field, uid in operations), _RELATIONAL),
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,

@@ -88,7 +88,12 @@ class FindService:
                 transfer_syntax=request.transfer_syntax,
                 default_charset=charset,
             )
-            question = find_question(identifier, model=self._model, page=PageRequest(_FIRST_PAGE))
+            question = find_question(
+                identifier,
+                model=self._model,
+                page=PageRequest(_FIRST_PAGE),
+                relational=request.relational,
+            )
             counted.level = question.query.level.value
             yield from self._matches(request, identifier, question, charset)
         except BadQuery as error:

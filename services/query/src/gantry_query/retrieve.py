@@ -245,7 +245,7 @@ class RetrieveService:
             transfer_syntax=request.transfer_syntax,
             default_charset=self._shared.partners.charset(request.peer.calling_ae),
         )
-        question = retrieve_question(identifier, model=self._model)
+        question = retrieve_question(identifier, model=self._model, relational=request.relational)
         progress.level = question.level.value
         return question
 
