@@ -39,7 +39,7 @@ SERVICES = ("ingress", "worker", "query")
 
 
 # While this process lives, no other test process takes these; the testkit does the same.
-_claimed: dict[int, socket.socket] = {}
+_claimed: dict[int, int] = {}  # base to file descriptor
 
 
 def _claim(base: int) -> bool:
@@ -50,7 +50,7 @@ def _claim(base: int) -> bool:
         except OSError:
             claim.close()
             return False
-        _claimed[base] = claim
+        _claimed[base] = claim.detach()  # open until we end
     return True
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 # While one of our processes lives, no other takes its port bases: between the look at a port and
 # the service that listens there is more than a second. tests/system/blackbox does the same.
-_claimed: dict[int, socket.socket] = {}
+_claimed: dict[int, int] = {}  # base to file descriptor
 
 
 def free_port() -> int:
@@ -35,7 +35,7 @@ def _claim(base: int) -> bool:
         except OSError:
             claim.close()
             return False
-        _claimed[base] = claim
+        _claimed[base] = claim.detach()  # open until we end
     return True
 
 
