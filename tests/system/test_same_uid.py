@@ -71,8 +71,11 @@ class Place:
         """The rows of a UID, oldest first, once they are complete and the index has settled."""
 
         def settled() -> list[Row] | None:
+            # In this order: what is complete before all are indexed need not be so afterwards.
+            if not self.index.settled():
+                return None
             rows = self.index.objects_of(uid)
-            return rows if complete(rows) and self.index.settled() else None
+            return rows if complete(rows) else None
 
         return until(settled, "the objects of one UID, settled", seconds=60)
 
