@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pynetdicom import build_context
 from sqlalchemy import text
 
-from gantry_domain.information_models import STUDY_ROOT_FIND
+from gantry_domain.information_models import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_testkit.index_rows import fill, indexed
@@ -23,7 +24,7 @@ SECRET = "SECRET^PATIENT"
 # One process for each door.
 ONE_EACH = (
     "http: {processes: 1}\nquery: {processes: 1, max_associations: 3}\n"
-    "partners: [{ae_title: WS1}]\n"
+    'partners: [{ae_title: WS1, address: "127.0.0.1:9"}]\n'
 )
 
 # Copies of one study, made by the server: a hundred thousand take seconds.
@@ -106,17 +107,25 @@ def test_a_hundred_thousand_matches_cost_no_memory(service) -> None:
 
 def test_a_database_that_goes_and_comes(service, database) -> None:
     ds = identifier("STUDY", StudyInstanceUID="1.2.77")
-    with associated(service.address) as assoc:
+    contexts = [build_context(STUDY_ROOT_FIND), build_context(STUDY_ROOT_MOVE)]
+    with associated(service.address, contexts=contexts) as assoc:
         database.stop()
         try:
             (status,), _ = answers(assoc, ds)
             assert status.Status == 0xA700
+            ((status, _),) = assoc.send_c_move(ds, "WS1", STUDY_ROOT_MOVE)
+            assert status.Status == 0xA701
             until(lambda: "not available" in service.readiness()[1], "not ready")
         finally:
             database.start()
         until(service.ready, "ready again")
         statuses, _ = answers(assoc, ds)
         assert [s.Status for s in statuses] == [0xFF00, 0]
+        # The destination is not there: what it was to get is named.
+        ds = identifier("STUDY", StudyInstanceUID="1.2")
+        responses = list(assoc.send_c_move(ds, "WS1", STUDY_ROOT_MOVE))
+        assert responses[-1][0].Status == 0xA702
+        assert responses[-1][1].FailedSOPInstanceUIDList == "1.4"
 
 
 def test_more_associations_than_there_may_be(service) -> None:

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from gantry_dimse.answering import MOST_WAITING
-from gantry_dimse.command import C_CANCEL_RQ, C_FIND_RQ
+from gantry_dimse.command import C_CANCEL_RQ, C_FIND_RQ, C_GET_RQ
 from gantry_dimse.command_sets import number, read_command_set, text
 from gantry_dimse.messages import AcceptedContext, MessageService
 from gantry_dimse.observer import Peer
 from gantry_dimse.operations import LARGEST_IDENTIFIER, Answer, Answers, OperationRequest
 from gantry_dimse.pdu import COMMAND_FRAGMENT, HEADER, LAST_FRAGMENT, PDV_HEADER, ProtocolError
 from gantry_domain.statuses import CANCEL, PENDING, SUCCESS, UNABLE_TO_PROCESS
+from gantry_domain.sub_operations import SubOperations
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 ECHO = "1.2.840.10008.1.1"
 IMPLICIT = "1.2.840.10008.1.2"
 
@@ -279,3 +282,79 @@ def test_an_operation_without_an_end_is_an_error(sent: list[bytes]) -> None:
     service.go_on()
     with pytest.raises(RuntimeError):
         service.go_on()
+
+
+class Getting:
+    """Sends two instances to the peer, and tells what it answered."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+
+    def __call__(self, request: OperationRequest) -> Answers:
+        yield Answer(PENDING, sub_operations=SubOperations(remaining=2))
+        for place in (1, 2):
+            (context,) = request.reverse.contexts.accepted
+            status = yield from request.reverse.store(
+                SOPClassUID=CT, SOPInstanceUID=f"1.2.{place}", context=context, chunks=[b"ab" * 40]
+            )
+            self.answers.append(status)
+        yield Answer(SUCCESS, sub_operations=SubOperations(completed=1, failed=1))
+
+
+def stored(service: MessageService, status: int, *, about: int) -> None:
+    response = (
+        element(0x0100, (0x8001).to_bytes(2, "little"))
+        + element(0x0120, about.to_bytes(2, "little"))
+        + element(0x0800, (0x0101).to_bytes(2, "little"))
+        + element(0x0900, status.to_bytes(2, "little"))
+    )
+    service.command(5, memoryview(response), last=True)
+
+
+def test_requests_to_the_peer_go_out_between_answers_and_await_its_own(
+    sent: list[bytes],
+) -> None:
+    getting = Getting()
+    service = MessageService(
+        peer=Peer("WS1", "GANTRY", "10.0.0.1"),
+        contexts={
+            1: AcceptedContext(GET, IMPLICIT),
+            3: AcceptedContext(MR, IMPLICIT, takes_requests=False),
+            5: AcceptedContext(CT, IMPLICIT),
+        },
+        storage_classes=(CT, MR),
+        storage=None,
+        operations={(C_GET_RQ, GET): getting},
+        peer_max_pdu=64,
+        send=sent.append,
+    )
+    service.command(1, command(C_GET_RQ, data_set=1, message_id=7), last=True)
+    service.data(1, memoryview(b"-"), last=True)
+    for place, status in ((1, 0xA700), (2, 0)):
+        sent.clear()
+        service.go_on()
+        assert not service.awaiting_peer
+        found = list(messages(sent))
+        request, content = found[-1]
+        if place == 1:  # behind the first answer, which tells what remains
+            (pending, _), _ = found
+            assert number(pending, 0x0900) == 0xFF00
+            assert [number(pending, n) for n in (0x1020, 0x1021, 0x1022, 0x1023)] == [2, 0, 0, 0]
+        assert (number(request, 0x0100), number(request, 0x0110)) == (1, place)
+        assert text(request, 0x1000) == f"1.2.{place}"
+        assert content == b"ab" * 40
+        service.go_on()
+        assert service.awaiting_peer
+        stored(service, 0xB000, about=99)  # to what nobody asked
+        service.go_on()
+        assert service.awaiting_peer
+        stored(service, status, about=place)
+    sent.clear()
+    service.go_on()
+    ((final, _),) = messages(sent)
+    assert number(final, 0x0900) == 0
+    assert 0x1020 not in final
+    assert [number(final, n) for n in (0x1021, 0x1022, 0x1023)] == [1, 1, 0]
+    assert getting.answers == [0xA700, 0]
+    assert not service.answering
+    assert not service.awaiting_peer
