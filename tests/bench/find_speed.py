@@ -1,15 +1,17 @@
-"""Responses of C-FIND per second: ours from PostgreSQL, and stock pynetdicom's from memory.
+"""Responses of C-FIND per second: ours from PostgreSQL, stock pynetdicom's from memory, Orthanc's.
 
     .venv/bin/python tests/bench/find_speed.py --studies 20000
 
 Both answer the same keys of the same studies to the same client, which counts and decodes nothing.
-pynetdicom's SCP has its matches ready as data sets, so that it does nothing but answer.
+pynetdicom's SCP has its matches ready as data sets, so that it does nothing but answer. Orthanc,
+where it is installed, has SQLite.
 """
 
 import argparse
 import gc
 import multiprocessing
 import os
+import shutil
 import socket
 import statistics
 import tempfile
@@ -22,9 +24,14 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import build_context, evt
 
+from gantry_dimse.proposals import ProposedContext
+from gantry_dimse.send import StorageAssociation
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.information_models import STUDY_ROOT_FIND
-from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gantry_domain.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from gantry_query.dimse import Pools, make_server
 from gantry_runtime.settings import load_settings
 from gantry_stores.index import migrations
@@ -32,8 +39,10 @@ from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.peer_ae import PeerAE
+from gantry_testkit.peers import orthanc
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.query_scu import Address, count_answers, identifier
+from gantry_testkit.stored import CT_IMAGE, encoded, image, with_changes
 
 KEYS = {
     "StudyInstanceUID": "",
@@ -143,11 +152,45 @@ def started(serve: Callable[..., None]) -> tuple[multiprocessing.Process, Addres
     return process, here.recv()
 
 
-def measure(name: str, address: Address, called: str, studies: int, repeats: int) -> None:
-    asked: list[tuple[str, Dataset, int]] = [
-        ("all studies", identifier("STUDY", **KEYS), 1),
-        ("one PatientID", identifier("STUDY", **KEYS | {"PatientID": "P0000777"}), 50),
-    ]
+def store_all(port: int, studies: int) -> None:
+    """Send an image of each study."""
+    explicit = EXPLICIT_VR_LITTLE_ENDIAN
+    with StorageAssociation.open(
+        host="127.0.0.1",
+        port=port,
+        calling_ae="CT01",
+        called_ae="ORTHANC",
+        contexts=[ProposedContext(CT_IMAGE, (explicit,))],
+    ) as association:
+        context = association.accepts(CT_IMAGE, explicit)
+        assert context is not None
+        for n in range(studies):
+            ds = with_changes(
+                image(),
+                **values(n),
+                SeriesInstanceUID=f"1.2.3.{n}",
+                SOPInstanceUID=f"1.2.4.{n}",
+            )
+            answer = association.store(
+                SOPClassUID=CT_IMAGE,
+                SOPInstanceUID=f"1.2.4.{n}",
+                context=context,
+                chunks=[encoded(ds)],
+            )
+            assert answer.status == 0
+
+
+ALL = ("all studies", identifier("STUDY", **KEYS), 1)
+ONE = ("one PatientID", identifier("STUDY", **KEYS | {"PatientID": "P0000777"}), 50)
+SOME = [
+    ("a wildcard", identifier("STUDY", **KEYS | {"PatientName": "CHAN^TAI MAN 77*"}), 5),
+    ("a range", identifier("STUDY", **KEYS | {"StudyDate": "20000101-20010331"}), 3),
+]
+
+
+def measure(
+    name: str, address: Address, called: str, repeats: int, asked: list[tuple[str, Dataset, int]]
+) -> None:
     for what, ds, requests in asked:
         times, counted = [], 0
         for _ in range(repeats):
@@ -173,9 +216,19 @@ def main() -> None:
             ("pynetdicom", "STOCK", started(partial(stock, options.studies))),
         ]
         for name, called, (process, address) in peers:
-            measure(name, address, called, options.studies, options.repeats)
+            # Stock pynetdicom knows no other questions.
+            asked = [ALL, ONE, *(SOME if name == "gantry" else [])]
+            measure(name, address, called, options.repeats, asked)
             os.kill(process.pid or 0, 9)
             process.join()
+        if shutil.which("Orthanc"):
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                orthanc(Path(folder), options={"DicomAlwaysAllowFind": True}) as peer,
+            ):
+                store_all(peer.port, options.studies)
+                address = ("127.0.0.1", peer.port)
+                measure("orthanc", address, "ORTHANC", options.repeats, [ALL, ONE, *SOME])
     finally:
         database.close()
 

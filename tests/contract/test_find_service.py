@@ -1,6 +1,7 @@
 """The DIMSE port of the query service as it runs: memory, a database that goes, drain, metrics."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +13,17 @@ from sqlalchemy import text
 from gantry_domain.information_models import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore
+from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.query_process import QueryService
 from gantry_testkit.query_scu import answers, associated, count_answers, identifier
+from gantry_testkit.stored import CT_IMAGE
 from gantry_testkit.waiting import until
 
 MATCHES = 100_000
+EXPLICIT = "1.2.840.10008.1.2.1"
 SECRET = "SECRET^PATIENT"
 
 # One process for each door.
@@ -152,3 +157,32 @@ def test_answers_that_have_begun_are_finished_after_sigterm(service) -> None:
         assert statuses == [0xFF00] * 1999 + [0]
     assert service.process.wait(60) == 0
     assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.long
+def test_a_move_to_a_destination_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    engine = make_engine(postgres_url)
+    gate = threading.Event()
+    peer = AnsweringScp(lambda _event: int(not gate.wait(60)), {CT_IMAGE: [EXPLICIT]})
+    partners = f'partners: [{{ae_title: PEER, address: "127.0.0.1:{peer.port}"}}]\n'
+    service = QueryService(tmp_path, postgres_url, f"query: {{processes: 1}}\n{partners}")
+    archive = ForwardingArchive(engine, DirectoryStore(service.objects))
+    study, _ = archive.study(images=3)
+    service.start()
+    try:
+        until(service.ready, "ready")
+        with associated(service.address, contexts=[build_context(STUDY_ROOT_MOVE)]) as assoc:
+            ds = identifier("STUDY", StudyInstanceUID=study)
+            responses = assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)
+            assert next(responses)[0].Status == 0xFF00
+            until(lambda: peer.received, "the first image is on its way")
+            assert service.terminate() == 0
+            assert "Status" not in list(responses)[-1][0]  # aborted
+        assert "Traceback" not in service.log.read_text()
+    finally:
+        service.kill()
+        gate.set()
+        peer.close()
+        engine.dispose()

@@ -13,7 +13,11 @@ from pynetdicom import build_context, build_role, evt
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.server import DimseServer
-from gantry_domain.information_models import PATIENT_ROOT_GET, STUDY_ROOT_GET
+from gantry_domain.information_models import (
+    COMPOSITE_INSTANCE_ROOT_GET,
+    PATIENT_ROOT_GET,
+    STUDY_ROOT_GET,
+)
 from gantry_domain.keys import object_key
 from gantry_runtime.metrics import sample
 from gantry_stores.index.database import make_engine
@@ -166,6 +170,12 @@ def test_a_patient_by_the_patient_root(archive, client: Client) -> None:
     got = client.get(identifier("PATIENT", PatientID=patient), model=PATIENT_ROOT_GET)
     assert (got.status, got.counts) == (0, (3, 0, 0))
     assert sorted(client.uids) == sorted(str(ds.SOPInstanceUID) for ds in sent)
+
+
+def test_an_image_by_the_composite_instance_root(archive, client: Client) -> None:
+    _, uids = archive.study(images=2)
+    got = client.get(identifier("IMAGE", SOPInstanceUID=uids[1]), model=COMPOSITE_INSTANCE_ROOT_GET)
+    assert (got.status, got.counts, client.uids) == (0, (1, 0, 0), [uids[1]])
 
 
 def test_a_large_object_in_small_pdus(archive, client: Client) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
 from gantry_dimse.server import DimseServer
 from gantry_domain.information_models import (
+    COMPOSITE_INSTANCE_ROOT_MOVE,
     PATIENT_ROOT_MOVE,
     PATIENT_STUDY_ONLY_MOVE,
     STUDY_ROOT_MOVE,
@@ -119,7 +120,12 @@ def mover(server: DimseServer, calling: str = "WS1", *, relational: bool = False
     item = SOPClassExtendedNegotiation()
     item.sop_class_uid = STUDY_ROOT_MOVE
     item.service_class_application_information = b"\1\1"
-    models = (STUDY_ROOT_MOVE, PATIENT_ROOT_MOVE, PATIENT_STUDY_ONLY_MOVE)
+    models = (
+        STUDY_ROOT_MOVE,
+        PATIENT_ROOT_MOVE,
+        PATIENT_STUDY_ONLY_MOVE,
+        COMPOSITE_INSTANCE_ROOT_MOVE,
+    )
     return associated(
         server.address,
         calling=calling,
@@ -272,6 +278,17 @@ def test_an_image_alone_where_that_was_negotiated(site: Site) -> None:
         assert site.destination.scp.uids() == [uids[1]]
         without = Moved(list(assoc.send_c_move(identifier("IMAGE"), "PEER", STUDY_ROOT_MOVE)))
         assert without.status == 0xA900
+
+
+def test_images_of_any_study_by_the_composite_instance_root(site: Site) -> None:
+    (_, one), (_, other) = site.archive.study(images=2), site.archive.study(images=2)
+    ds = identifier("IMAGE", SOPInstanceUID=[one[0], other[1]])
+    moved = site.move(ds, model=COMPOSITE_INSTANCE_ROOT_MOVE)
+    assert (moved.status, moved.counts) == (0, (2, 0, 0))
+    assert sorted(site.destination.scp.uids()) == sorted([one[0], other[1]])
+    for level in ("STUDY", "FRAME"):
+        ds = identifier(level, SOPInstanceUID=one[0], StudyInstanceUID="1.2")
+        assert site.move(ds, model=COMPOSITE_INSTANCE_ROOT_MOVE).status == 0xA900
 
 
 def test_failures_and_warnings_are_counted_and_named(site: Site) -> None:

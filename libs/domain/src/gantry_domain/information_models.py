@@ -15,6 +15,8 @@ STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 PATIENT_STUDY_ONLY_FIND = "1.2.840.10008.5.1.4.1.2.3.1"
 PATIENT_STUDY_ONLY_MOVE = "1.2.840.10008.5.1.4.1.2.3.2"
 PATIENT_STUDY_ONLY_GET = "1.2.840.10008.5.1.4.1.2.3.3"
+COMPOSITE_INSTANCE_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.4.2"
+COMPOSITE_INSTANCE_ROOT_GET = "1.2.840.10008.5.1.4.1.2.4.3"
 
 # PS3.4 Tables C.6-1 to C.6-5.
 UNIQUE_KEYS: Mapping[Level, str] = MappingProxyType(
@@ -39,9 +41,9 @@ _LEVEL_NAMES: Mapping[Level, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class InformationModel:
-    """One model; `levels` from its root."""
+    """One model; `levels` from its root. `find_class`: None where it is for retrieval alone."""
 
-    find_class: str
+    find_class: str | None
     move_class: str
     get_class: str
     levels: tuple[Level, ...]
@@ -71,8 +73,12 @@ PATIENT_STUDY_ONLY = InformationModel(
     PATIENT_STUDY_ONLY_GET,
     tuple(UNIQUE_KEYS)[:2],
 )
+# PS3.4 Annex Y; without its second level, which makes new instances of some frames.
+COMPOSITE_INSTANCE_ROOT = InformationModel(
+    None, COMPOSITE_INSTANCE_ROOT_MOVE, COMPOSITE_INSTANCE_ROOT_GET, (Level.INSTANCE,)
+)
 
-INFORMATION_MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
+INFORMATION_MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY, COMPOSITE_INSTANCE_ROOT)
 
 
 def level_name(level: Level) -> str:

@@ -155,16 +155,17 @@ def make_server(
         turns=threading.BoundedSemaphore(limits.retrievals),
     )
     for model in INFORMATION_MODELS:
-        finding = FindService(
-            engine=engine,
-            pages=pools.questions,
-            partners=partners,
-            model=model,
-            retrieve_ae=settings.ae_titles[0],
-            max_matches=limits.max_matches,
-        )
+        if model.find_class is not None:
+            finding = FindService(
+                engine=engine,
+                pages=pools.questions,
+                partners=partners,
+                model=model,
+                retrieve_ae=settings.ae_titles[0],
+                max_matches=limits.max_matches,
+            )
+            operations[C_FIND_RQ, model.find_class] = finding.find
         service = RetrieveService(retrieving, model=model)
-        operations[C_FIND_RQ, model.find_class] = finding.find
         operations[C_MOVE_RQ, model.move_class] = service.move
         operations[C_GET_RQ, model.get_class] = service.get
     return DimseServer(
