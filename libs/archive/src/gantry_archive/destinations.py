@@ -1,8 +1,11 @@
 """The partners that can be sent to, as the settings have them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
+from gantry_dimse.send import StorageAssociation
 from gantry_runtime.settings import Settings
 from gantry_runtime.values import split_host_and_port
 
@@ -15,6 +18,19 @@ class Destination:
     host: str
     port: int
     calling_ae: str
+
+    def associate(
+        self, contexts: Sequence[ProposedContext], timeouts: Timeouts
+    ) -> StorageAssociation:
+        """An association with it. Raises as `StorageAssociation.open`."""
+        return StorageAssociation.open(
+            host=self.host,
+            port=self.port,
+            calling_ae=self.calling_ae,
+            called_ae=self.ae_title,
+            contexts=contexts,
+            timeouts=timeouts,
+        )
 
 
 def destinations(settings: Settings) -> dict[str, Destination]:

@@ -147,14 +147,7 @@ class Sending:
     def _open(self, contexts: Sequence[ProposedContext]) -> StorageAssociation:
         self._check()
         try:
-            association = StorageAssociation.open(
-                host=self.destination.host,
-                port=self.destination.port,
-                calling_ae=self.destination.calling_ae,
-                called_ae=self.destination.ae_title,
-                contexts=contexts,
-                timeouts=self.timeouts,
-            )
+            association = self.destination.associate(contexts, self.timeouts)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
             # Also a permanent rejection is no instance's fault: it is put right over there, or
             # here, and what waited then goes by itself.

@@ -78,14 +78,7 @@ class Moving:
 
     def _open(self, contexts: Sequence[ProposedContext]) -> StorageAssociation | None:
         try:
-            return StorageAssociation.open(
-                host=self.destination.host,
-                port=self.destination.port,
-                calling_ae=self.destination.calling_ae,
-                called_ae=self.destination.ae_title,
-                contexts=contexts,
-                timeouts=self.timeouts,
-            )
+            return self.destination.associate(contexts, self.timeouts)
         except NoAcceptedContext as error:  # other classes may have one
             self.trouble = str(error)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
