@@ -1,7 +1,6 @@
 """The DIMSE port of the query service as it runs: memory, a database that goes, drain, metrics."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,17 +12,13 @@ from sqlalchemy import text
 from gantry_domain.information_models import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
-from gantry_stores.objects import DirectoryStore
-from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
 from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.query_process import QueryService
 from gantry_testkit.query_scu import answers, associated, count_answers, identifier
-from gantry_testkit.stored import CT_IMAGE
 from gantry_testkit.waiting import until
 
 MATCHES = 100_000
-EXPLICIT = "1.2.840.10008.1.2.1"
 SECRET = "SECRET^PATIENT"
 
 # One process for each door.
@@ -76,31 +71,18 @@ def service(tmp_path: Path, database: PostgresServer) -> Iterator[QueryService]:
     service.kill()
 
 
-def peak_memory(service: QueryService) -> int:
-    """The most bytes that the process behind the port had resident."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            command = status.with_name("cmdline").read_bytes()
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        except OSError:
-            continue
-        if b"gantry_query.dimse" in command and int(lines["PPid"]) == service.process.pid:
-            return int(lines["VmHWM"].split()[0]) * 1024
-    raise AssertionError("the process is not there")
-
-
 ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": ""}
 
 
 @pytest.mark.long
 def test_a_hundred_thousand_matches_cost_no_memory(service) -> None:
-    idle = peak_memory(service)
+    idle = service.peak_memory("gantry_query.dimse")
     counted, _ = count_answers(service.address, identifier("STUDY", **ALL))
     assert counted == {0xFF00: MATCHES, 0: 1}
-    first = peak_memory(service)
+    first = service.peak_memory("gantry_query.dimse")
     for _ in range(3):
         count_answers(service.address, identifier("STUDY", **ALL))
-    grown = peak_memory(service) - first
+    grown = service.peak_memory("gantry_query.dimse") - first
     assert grown < 10 * 2**20, f"{grown / 2**20:.1f} MiB more"
     assert first - idle < 50 * 2**20, f"{idle / 2**20:.1f} MiB, then {first / 2**20:.1f} MiB"
     assert first < 150 * 2**20
@@ -157,32 +139,3 @@ def test_answers_that_have_begun_are_finished_after_sigterm(service) -> None:
         assert statuses == [0xFF00] * 1999 + [0]
     assert service.process.wait(60) == 0
     assert "Traceback" not in service.log.read_text()
-
-
-@pytest.mark.long
-def test_a_move_to_a_destination_that_hangs_does_not_hold_up_the_end(
-    tmp_path: Path, postgres_url: str
-) -> None:
-    engine = make_engine(postgres_url)
-    gate = threading.Event()
-    peer = AnsweringScp(lambda _event: int(not gate.wait(60)), {CT_IMAGE: [EXPLICIT]})
-    partners = f'partners: [{{ae_title: PEER, address: "127.0.0.1:{peer.port}"}}]\n'
-    service = QueryService(tmp_path, postgres_url, f"query: {{processes: 1}}\n{partners}")
-    archive = ForwardingArchive(engine, DirectoryStore(service.objects))
-    study, _ = archive.study(images=3)
-    service.start()
-    try:
-        until(service.ready, "ready")
-        with associated(service.address, contexts=[build_context(STUDY_ROOT_MOVE)]) as assoc:
-            ds = identifier("STUDY", StudyInstanceUID=study)
-            responses = assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)
-            assert next(responses)[0].Status == 0xFF00
-            until(lambda: peer.received, "the first image is on its way")
-            assert service.terminate() == 0
-            assert "Status" not in list(responses)[-1][0]  # aborted
-        assert "Traceback" not in service.log.read_text()
-    finally:
-        service.kill()
-        gate.set()
-        peer.close()
-        engine.dispose()

@@ -83,15 +83,20 @@ class QueryService:
             s.value for s in samples if s.name == name and labels.items() <= s.labels.items()
         )
 
-    def peak_memory(self) -> int:
-        """The most bytes that one of its processes has had resident."""
+    def peak_memory(self, module: str = "gantry_query") -> int:
+        """The most bytes that a process of this module has had resident."""
         return max(
             int(line.split()[1]) * 1024
-            for pid in self._children()
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            for process in self._children()
+            if module in (process / "cmdline").read_text()
+            for line in (process / "status").read_text().splitlines()
             if line.startswith("VmHWM:")
         )
 
-    def _children(self) -> list[str]:
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    def _children(self) -> list[Path]:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [
+            Path(f"/proc/{pid}")
+            for task in tasks
+            for pid in (task / "children").read_text().split()
+        ]
