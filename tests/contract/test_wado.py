@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES, PixelEncoding
 from gantry_query import metrics
+from gantry_query.streams import AT_ONCE
 from gantry_runtime.metrics import sample
 from gantry_testkit.multipart import parts_of
 
@@ -390,9 +391,10 @@ def test_an_object_lost_in_the_middle_cuts_the_answer(web):
     study = new_uid()
     files = [
         make_file(StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1", InstanceNumber=n)
-        for n in range(200)
+        for n in range(400)
     ]
+    assert sum(map(len, files[:350])) > 2 * AT_ONCE
     put = web.put(*files)
-    web.store.delete(put[150].key)
+    web.store.delete(put[350].key)
     with pytest.raises(httpx.RemoteProtocolError):
         web.get(f"/studies/{study}", Accept=ANY)

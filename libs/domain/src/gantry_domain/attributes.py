@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cache
 
 from gantry_domain.dictionary import KEYWORDS, VRS
 
@@ -60,8 +61,13 @@ class Attribute:
     @property
     def column(self) -> str:
         """The name of the attribute's column: the keyword in lower case with underscores."""
-        words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", self.keyword)
-        return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", words).lower()
+        return _column(self.keyword)
+
+
+@cache  # each search asks for it dozens of times
+def _column(keyword: str) -> str:
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", keyword)
+    return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", words).lower()
 
 
 _P, _ST, _SE, _I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE

@@ -11,7 +11,9 @@ from anyio import CapacityLimiter, to_thread
 Result = TypeVar("Result")
 
 PIECE = 256 * 1024
-"""Smaller pieces are joined: each costs a change of threads."""
+"""Smaller pieces are joined: each costs a message to the server."""
+AT_ONCE = 1024 * 1024
+"""So much is made in one go: each costs a change of threads."""
 
 
 class Threads:
@@ -27,8 +29,8 @@ class Threads:
     async def begin(self, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         """The chunks as a stream whose first is made already.
 
-        What fails at once is raised here, before an answer begins. Each further chunk is made
-        while the one before it is being sent; no thread is held while a slow client reads. The
+        What fails at once is raised here, before an answer begins. The next chunks are made
+        while those before them are being sent; no thread is held while a slow client reads. The
         iterator is closed whatever happens.
         """
         try:
@@ -38,23 +40,24 @@ class Threads:
             raise
         return self._stream(first, chunks)
 
-    async def _stream(self, first: bytes | None, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-        chunk = first
-        pending: asyncio.Future[bytes | None] | None = None
+    async def _stream(self, first: list[bytes], chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+        some = first
+        pending: asyncio.Future[list[bytes]] | None = None
         try:
-            while chunk is not None:
+            while some:
                 pending = asyncio.ensure_future(self._next(chunks))
-                yield chunk
-                chunk = await pending
+                for chunk in some:
+                    yield chunk
+                some = await pending
         finally:
-            if chunk is not None:
+            if some:
                 await self._close(chunks, after=pending)
 
-    async def _next(self, chunks: Iterator[bytes]) -> bytes | None:
-        return await self.run(lambda: next(chunks, None))
+    async def _next(self, chunks: Iterator[bytes]) -> list[bytes]:
+        return await self.run(lambda: _some(chunks))
 
     async def _close(
-        self, chunks: Iterator[bytes], *, after: asyncio.Future[bytes | None] | None = None
+        self, chunks: Iterator[bytes], *, after: asyncio.Future[list[bytes]] | None = None
     ) -> None:
         # Also for one who is being cancelled; and a generator cannot be closed from outside while
         # a thread is inside of it.
@@ -70,13 +73,28 @@ def _nothing() -> None:
     return None
 
 
+def _some(chunks: Iterator[bytes]) -> list[bytes]:
+    """The next chunks, of `AT_ONCE` bytes or a little more in all; empty at the end."""
+    some: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        some.append(chunk)
+        size += len(chunk)
+        if size >= AT_ONCE:
+            break
+    return some
+
+
 def joined(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes]:
-    """The same bytes in pieces of at least `piece` bytes, the last one aside."""
+    """The same bytes, what is shorter than `piece` joined with its likes."""
     waiting: list[bytes] = []
     size = 0
     for chunk in chunks:
-        if not waiting and len(chunk) >= piece:
-            yield chunk
+        if len(chunk) >= piece:
+            if waiting:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+            yield chunk  # a copy would cost more than another message
             continue
         waiting.append(chunk)
         size += len(chunk)

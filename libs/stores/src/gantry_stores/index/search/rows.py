@@ -116,9 +116,10 @@ class Shape:
     def _own(self, attribute: Attribute) -> _Make:
         column = _ATTRIBUTES[attribute.level]
         name = f"{column.table.name}_json"
-        # As text, for our own parser is several times faster than the driver's.
-        self._columns[name] = cast(column, Text)
-        self._json[name] = None
+        if name not in self._columns:
+            # As text, for our own parser is several times faster than the driver's.
+            self._columns[name] = cast(column, Text)
+            self._json[name] = None
         tag, absent = attribute.tag, {"vr": attribute.vr}
         return lambda match: match.attributes.get(tag, absent)
 

@@ -7,12 +7,13 @@ holds no connection. Only what belongs to a visible study is found.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, Text, any_, func, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, func, select, tuple_
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, psycopg
 from sqlalchemy.engine import Engine
 from sqlalchemy.types import Uuid
 
@@ -26,6 +27,17 @@ from gantry_stores.index.stored_object import StoredObject
 
 _INSTANCES = 2000
 _HEADERS = 100
+
+# The fields of `StoredInstance`.
+_COLUMNS = (
+    instance.c.object_id,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    instance.c.sop_class_uid,
+    object_.c.transfer_syntax_uid,
+    object_.c.size,
+    object_.c.dataset_offset,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,35 @@ def instances_of(engine: Engine, subject: Subject, *, partition: str) -> Iterato
 
     What is added meanwhile may or may not be among them; none comes twice.
     """
-    yield from _stream(engine, _of(subject, partition))
+    if subject.SOPInstanceUID is None:
+        yield from _stream(engine, _of(subject, partition))
+        return
+    asked = {
+        "partition": partition,
+        "study": subject.StudyInstanceUID,
+        "instance": subject.SOPInstanceUID,
+    }
+    if subject.SeriesInstanceUID is not None:
+        asked["series"] = subject.SeriesInstanceUID
+    with transaction(engine) as connection:
+        rows = connection.exec_driver_sql(_one_instance("series" in asked), asked).all()
+    yield from (StoredInstance(*row) for row in rows)
+
+
+@cache
+def _one_instance(within_series: bool) -> str:
+    """What is asked of one instance, as text: to make it anew took longer than to answer it."""
+    conditions = [
+        study.c.partition == bindparam("partition"),
+        study.c.visible,
+        study.c.study_instance_uid == bindparam("study"),
+        instance.c.partition == bindparam("partition"),
+        instance.c.sop_instance_uid == bindparam("instance"),
+    ]
+    if within_series:
+        conditions.append(series.c.series_instance_uid == bindparam("series"))
+    statement = select(*_COLUMNS).select_from(_instances()).where(*conditions)
+    return str(statement.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
 
 
 def holdings(engine: Engine, keys: Sequence[Key], *, partition: str) -> list[Holding]:
@@ -163,13 +203,7 @@ def _stream(engine: Engine, conditions: list[ColumnElement[bool]]) -> Iterator[S
     )
     statement = (
         select(
-            instance.c.object_id,
-            series.c.series_instance_uid,
-            instance.c.sop_instance_uid,
-            instance.c.sop_class_uid,
-            object_.c.transfer_syntax_uid,
-            object_.c.size,
-            object_.c.dataset_offset,
+            *_COLUMNS,
             *order,
         )
         .select_from(_instances())
