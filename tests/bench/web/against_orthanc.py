@@ -182,7 +182,7 @@ def index(store: DirectoryStore, url: str) -> None:
     for first in range(0, len(receipts), 200):
         some = receipts[first : first + 200]
         index_batch(some, store=store, engine=engine, rules=ReadingRules())
-    judge_studies(engine, NO_POLICIES)
+    judge_studies(engine, NO_POLICIES, limit=10_000_000)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
     engine.dispose()

@@ -6,7 +6,10 @@
 Runs in the decoder's child alone: it is given anything, and may crash, hang or grow.
 """
 
+import contextlib
 import io
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,10 @@ from gantry_query.rendering_request import Rendering, Viewport, Window, WindowFu
 
 LARGEST_FRAME = 2**27
 """Samples of the largest frame that is decoded."""
+
+# Read once and as a whole.
+_SMALL = 16 * 2**20
+_MOST_SHADES = 1 << 17
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SHOWN_BY = (
@@ -43,7 +50,8 @@ class NotRenderable(Exception):
 
 def open_image(source: str, frame: int) -> Dataset:
     """The data set of a file whose frame can be asked for. Raises `NotRenderable`."""
-    ds = dcmread(source, defer_size=4096)
+    small = os.path.getsize(source) <= _SMALL
+    ds = dcmread(source, defer_size=None if small else 4096)
     if not any(keyword in ds for keyword in _PIXELS):
         raise NotRenderable("no_pixel_data")
     if frame > int(ds.get("NumberOfFrames") or 1):
@@ -56,11 +64,11 @@ def open_image(source: str, frame: int) -> Dataset:
 
 def frame_values(source: str, ds: Dataset, frame: int) -> Array:
     """The decoded values of a frame; YBR is turned to RGB. Raises anything."""
-    try:
-        return pixel_array(source, index=frame - 1)
-    except AttributeError:
-        # Read so, without the other frames, a file must be in the encoding that it declares.
-        return pixel_array(ds, index=frame - 1)
+    if os.path.getsize(source) > _SMALL:
+        with contextlib.suppress(AttributeError):
+            # Without the other frames; but it must be in the encoding that it declares.
+            return pixel_array(source, index=frame - 1)
+    return pixel_array(ds, index=frame - 1)
 
 
 def render(source: str, frame: int, rendering: Rendering) -> bytes:
@@ -88,14 +96,31 @@ def _shades(values: Array, ds: Dataset, frame: int, window: Window | None) -> ND
             raise NotRenderable("unsupported_photometric_interpretation")
         return _to_bytes(values, int(ds.get("BitsStored") or 8))
     shown = _shown_by(ds, frame)
-    values = apply_modality_lut(values, shown)
-    if window is None and shown.get("VOILUTSequence"):
-        values = _by_voi_lut(values, shown)
-    else:
-        values = _windowed(values, window or _own_window(shown) or _whole_range(values, ds))
-    grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    if window is None and not shown.get("VOILUTSequence"):
+        window = _own_window(shown) or _whole_range(values, ds, shown)
     inverse = interpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
-    return 255 - grey if inverse else grey
+
+    def shade(stored: Array) -> NDArray[np.uint8]:
+        real = apply_modality_lut(stored, shown)
+        shades = _windowed(real, window) if window else _by_voi_lut(real, shown)
+        grey = np.clip(np.rint(shades), 0, 255).astype(np.uint8)
+        return 255 - grey if inverse else grey
+
+    return _each_value_once(values, shade)
+
+
+def _each_value_once(
+    values: Array, shade: Callable[[Array], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """The shades of all values; of integers each is worked out once, for pixels are many more."""
+    if values.dtype.kind not in "iu" or not values.size:
+        return shade(values)
+    low, high = int(values.min()), int(values.max())
+    if high - low >= min(_MOST_SHADES, values.size):
+        return shade(values)
+    shades = shade(np.arange(low, high + 1, dtype=values.dtype))
+    found: NDArray[np.uint8] = shades[values.astype(np.intp) - low]
+    return found
 
 
 def _to_bytes(values: Array, bits: int) -> NDArray[np.uint8]:
@@ -138,14 +163,17 @@ def _first(value: Any) -> Any:
     return value[0] if len(value) else None
 
 
-def _whole_range(values: Array, ds: Dataset) -> Window:
+def _whole_range(values: Array, ds: Dataset, shown: Dataset) -> Window:
     """From the least to the greatest value, padding left out."""
-    counted = values[np.isfinite(values)]
+    counted = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     padding = ds.get("PixelPaddingValue")
     if isinstance(padding, int):
         others = counted[counted != padding]
         counted = others if others.size else counted
-    low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 1.0)
+    if not counted.size:
+        return Window(0.5, 1, WindowFunction.LINEAR_EXACT)
+    ends = apply_modality_lut(np.array([counted.min(), counted.max()]), shown).astype(float)
+    low, high = float(ends.min()), float(ends.max())
     return Window((low + high) / 2, max(high - low, 1e-9), WindowFunction.LINEAR_EXACT)
 
 
