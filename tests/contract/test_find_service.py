@@ -30,8 +30,28 @@ ONE_EACH = (
 # Copies of one study, made by the server: a hundred thousand take seconds.
 COPIES = """
     INSERT INTO study ({columns}, study_instance_uid)
-    SELECT {columns}, '1.2.' || n FROM study CROSS JOIN generate_series(1, {number}) n
+    SELECT {columns}, '1.2.' || n FROM study CROSS JOIN generate_series({first}, {last}) n
+    WHERE study_instance_uid = '1.2'
 """
+FEW = 2000
+
+
+def add_copies(server: PostgresServer, first: int, last: int) -> None:
+    """The studies 1.2.first to 1.2.last."""
+    engine = make_engine(server.url("index"))
+    with engine.begin() as connection:
+        names = connection.scalars(
+            text(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = 'study'"
+                " AND is_identity = 'NO' AND column_name NOT IN ('pk', 'study_instance_uid')"
+                " AND is_generated = 'NEVER'"
+            )
+        )
+        columns = ", ".join(names)
+        connection.execute(text(COPIES.format(columns=columns, first=first, last=last)))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE study"))
+    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +63,10 @@ def database() -> Iterator[PostgresServer]:
     uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3", "SOPInstanceUID": "1.4"}
     fill(engine, [indexed({**uids, "PatientName": SECRET, "PatientID": "P1"})])
     with engine.begin() as connection:
-        names = connection.scalars(
-            text(
-                "SELECT column_name FROM information_schema.columns WHERE table_name = 'study'"
-                " AND is_identity = 'NO' AND column_name NOT IN ('pk', 'study_instance_uid')"
-                " AND is_generated = 'NEVER'"
-            )
-        )
-        columns = ", ".join(names)
-        # The identity goes on behind the rows that were written with numbers of their own.
+        # The identity goes on behind the row that was written with a number of its own.
         connection.execute(text("ALTER TABLE study ALTER COLUMN pk RESTART WITH 1000"))
-        connection.execute(text(COPIES.format(columns=columns, number=MATCHES - 1)))
-        connection.commit()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE study"))
     engine.dispose()
+    add_copies(server, 1, FEW - 1)
     yield server
     server.close()
 
@@ -75,7 +84,8 @@ ALL = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "StudyDate": 
 
 
 @pytest.mark.long
-def test_a_hundred_thousand_matches_cost_no_memory(service) -> None:
+def test_a_hundred_thousand_matches_cost_no_memory(service, database) -> None:
+    add_copies(database, FEW, MATCHES - 1)
     idle = service.peak_memory("gantry_query.dimse")
     counted, _ = count_answers(service.address, identifier("STUDY", **ALL))
     assert counted == {0xFF00: MATCHES, 0: 1}
