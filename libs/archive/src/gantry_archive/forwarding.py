@@ -13,7 +13,7 @@ from typing import Protocol
 from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
-from gantry_archive.outbound import NotSendable, prepared
+from gantry_archive.outbound import NotSendable, prepared, why_unsent
 from gantry_dimse.peer_errors import (
     AssociationLost,
     AssociationRejected,
@@ -165,8 +165,7 @@ class Sending:
                 try:
                     self._send(association, item, stored)
                 except UnreadableObject as error:
-                    reason = f"the stored object cannot be converted: {error.reason}"
-                    self._settle(item, ItemOutcome(ItemState.REFUSED, reason=reason))
+                    self._settle(item, ItemOutcome(ItemState.REFUSED, reason=why_unsent(error)))
                 except Interrupted:
                     raise
                 except AssociationLost as error:
@@ -194,10 +193,8 @@ class Sending:
                     context=ready.context,
                     chunks=ready.chunks,
                 )
-        except NotSendable as error:
-            outcome = ItemOutcome(ItemState.REFUSED, reason=str(error))
-        except ObjectNotFound:
-            outcome = ItemOutcome(ItemState.REFUSED, reason="no longer in the object store")
+        except (NotSendable, ObjectNotFound) as error:
+            outcome = ItemOutcome(ItemState.REFUSED, reason=why_unsent(error))
         except AssociationLost:
             raise
         except TransientError as error:

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, wait
 from dataclasses import dataclass, field
 
 from gantry_archive.destinations import Destination
+from gantry_archive.outbound import why_unsent
 from gantry_archive.read_ahead import Opened, ReadAhead, close_opened
 from gantry_archive.retrieval import Retrieval, Tally
 from gantry_dimse.message_pdus import MoveOriginator
@@ -156,7 +157,7 @@ class Moving:
 
     def _failed(self, SOPInstanceUID: str, error: Exception | None) -> None:
         self.tally.add(SOPInstanceUID, StoreResult.FAILED)
-        self.trouble = str(error)
+        self.trouble = why_unsent(error)
         if isinstance(error, TransientError):
             self._failures_in_a_row += 1
             self._hopeless = self._failures_in_a_row >= _MOST_IN_A_ROW

@@ -30,13 +30,22 @@ from gantry_domain.transfer_syntaxes import (
     PixelEncoding,
 )
 from gantry_stores.index.stored_object import StoredObject
-from gantry_stores.objects import ObjectStore
+from gantry_stores.objects import ObjectNotFound, ObjectStore
 
 _SECONDS = 300.0
 
 
 class NotSendable(PermanentError):
     """An instance that this peer cannot be sent; the text says why."""
+
+
+def why_unsent(error: Exception | None) -> str:
+    """Why an instance was not sent, in one line without patient data."""
+    if isinstance(error, UnreadableObject):
+        return f"the stored object cannot be read or converted: {error.reason}"
+    if isinstance(error, ObjectNotFound):
+        return "no longer in the object store"
+    return str(error)
 
 
 @dataclass(frozen=True, slots=True)

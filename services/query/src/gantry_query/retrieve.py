@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
 from gantry_archive.moving import Moving
+from gantry_archive.outbound import why_unsent
 from gantry_archive.read_ahead import Opened, ReadAhead, close_opened
 from gantry_archive.retrieval import Retrieval, Tally
 from gantry_dimse.message_pdus import MoveOriginator
@@ -221,7 +222,7 @@ class RetrieveService:
     def _send(self, request: OperationRequest, opened: Opened, progress: "_Progress") -> Answers:
         uid = opened.instance.SOPInstanceUID
         if opened.context is None:
-            progress.trouble = str(opened.failure)
+            progress.trouble = why_unsent(opened.failure)
             progress.begun.add(uid, StoreResult.FAILED)
             return
         try:
