@@ -20,9 +20,11 @@ import uvicorn
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from gantry_archive.staging import Stager
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
@@ -185,8 +187,15 @@ def measure(server: PostgresServer, options: argparse.Namespace) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
     print(f"{options.studies} studies filled in {time.perf_counter() - started:.1f} s")
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as sock:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        ThreadPoolExecutor(1) as commits,
+    ):
         store = DirectoryStore(Path(folder))
+        stager = Stager(
+            store=store, publish=lambda _: None, max_object_size=1 << 30, store_patience=1
+        )
         archive = Archive(
             engine=engine,
             store=store,
@@ -195,6 +204,16 @@ def measure(server: PostgresServer, options: argparse.Namespace) -> None:
             partitions=frozenset({"main"}),
             questions=Threads(8),
             transfers=Threads(16),
+            # Nothing is stored here.
+            door=StoreDoor(
+                stager=stager,
+                threads=Threads(1),
+                commits=commits,
+                storage_classes=(),
+                congested=lambda _: True,
+                open=False,
+                patience=1,
+            ),
         )
         config = uvicorn.Config(make_app(archive), lifespan="off", log_config=None)
         web = uvicorn.Server(config)

@@ -16,7 +16,13 @@ Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
 _FLAG: Json = {"type": "string", "enum": ["true", "false"]}
-_UID: Json = {"type": "string", "minLength": 1, "maxLength": 64, "example": "1.2.3"}
+# As PS3.5 9.1 has it; more is let through.
+_UID: Json = {
+    "type": "string",
+    "pattern": r"^[0-9]+(\.[0-9]+)*$",
+    "maxLength": 64,
+    "example": "1.2.3",
+}
 _PATH_SCHEMAS: dict[str, Json] = {
     "frames": {"type": "string", "pattern": "^[1-9][0-9]{0,3}(,[1-9][0-9]{0,3}){0,9}$"},
     "partition": {"type": "string", "minLength": 1},
@@ -31,8 +37,16 @@ _CONTROLS: dict[str, Json] = {
     "count": _FLAG,
 }
 _PICTURE: dict[str, Json] = {
-    "window": {"type": "string", "example": "40,400,linear"},
-    "viewport": {"type": "string", "example": "256,256"},
+    "window": {
+        "type": "string",
+        "pattern": r"^-?[0-9]{1,5},[1-9][0-9]{0,4},(linear|linear-exact|sigmoid)$",
+        "example": "40,400,linear",
+    },
+    "viewport": {
+        "type": "string",
+        "pattern": "^[1-9][0-9]{0,2},[1-9][0-9]{0,2}$",
+        "example": "256,256",
+    },
     "quality": {"type": "integer", "minimum": 1, "maximum": 100},
 }
 _WADO: dict[str, Json] = {
