@@ -18,7 +18,10 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -142,7 +145,27 @@ def test_compressed_is_decoded_only_where_it_must_be(web):
     assert content_type.endswith(ExplicitVRLittleEndian)
     ds = read(data)
     assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert ds.SOPInstanceUID == found.SOPInstanceUID
     assert np.array_equal(ds.pixel_array, PIXELS)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1, RLELossless])
+@pytest.mark.parametrize("held", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
+def test_an_instance_is_encoded_when_asked(web, syntax, held):
+    """The pixels alone are others; what encoders make up of spacing and position is left out."""
+    (found,) = web.put(make_file(held))
+    accept = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
+    ((content_type, data),) = parts_of(web.get(found.path, Accept=accept))
+    assert content_type.endswith(f"={syntax}")
+    ds, source = read(data), read(found.content)
+    assert ds.file_meta.TransferSyntaxUID == syntax
+    assert np.array_equal(ds.pixel_array, PIXELS)
+    assert {e.tag: e.value for e in ds if e.tag != "PixelData"} == {
+        e.tag: e.value for e in source if e.tag != "PixelData"
+    }
+    assert data == found.content or held != syntax
+    plain = f"{accept}, {ANY};q=0.5"
+    assert parts_of(web.get(found.path, Accept=plain))
 
 
 def test_what_cannot_be_decoded_is_406_by_name_and_any_is_as_stored(web):

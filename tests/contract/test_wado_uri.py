@@ -54,6 +54,9 @@ def test_the_file(web, found):
     assert ds.SOPInstanceUID == found.SOPInstanceUID
     assert ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
     other = asked(web, found, "&contentType=application/dicom&transferSyntax=1.2.840.10008.1.2.5")
+    assert other.headers["content-type"].endswith("=1.2.840.10008.1.2.5")
+    mpeg = "1.2.840.10008.1.2.4.100"
+    other = asked(web, found, f"&contentType=application/dicom&transferSyntax={mpeg}")
     assert other.status_code == 406
 
 

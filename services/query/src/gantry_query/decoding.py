@@ -68,6 +68,13 @@ class Decoder:
         except (NotDecoded, DecodersBusy):
             return None
 
+    def encode(self, chunks: Iterator[bytes], *, size: int, syntax: str) -> Iterator[bytes] | None:
+        """The file in another transfer syntax without loss; None if that cannot be done."""
+        try:
+            return _read(self._work(chunks, size=size, job={"job": "encode", "syntax": syntax}))
+        except (NotDecoded, DecodersBusy):
+            return None
+
     def render(
         self, chunks: Iterator[bytes], *, size: int, frame: int, rendering: Rendering
     ) -> bytes:

@@ -29,6 +29,14 @@ ANY_SYNTAX = "*"
 # Shall not be used on web services (PS3.18 8.7.3).
 NOT_FOR_THE_WEB = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
 
+# What is encoded here, all without loss; the first that is accepted is taken.
+ENCODED_HERE = (
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000
+    "1.2.840.10008.1.2.4.70",  # JPEG, first-order prediction
+    "1.2.840.10008.1.2.5",  # RLE
+)
+
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110 5.6.2
 _RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*")
 # Unquoted values hold `/` where they should be quoted: type=application/octet-stream (OHIF).
@@ -141,6 +149,13 @@ class Accepted:
         """Whether whatever is held will do."""
         return ANY_SYNTAX in self.syntaxes
 
+    @property
+    def encoding(self) -> str | None:
+        """The transfer syntax into which instances are encoded for this client, if at all."""
+        if EXPLICIT_VR_LITTLE_ENDIAN in self.syntaxes:
+            return None
+        return next((uid for uid in ENCODED_HERE if uid in self.syntaxes), None)
+
 
 def choose_instances(accept: str | None, *, one: bool) -> Accepted:
     """How the instances asked for are accepted; `one`: the resource is a single instance.
@@ -181,6 +196,7 @@ class Form(Enum):
     AS_STORED = "as_stored"
     REENCODED = "reencoded"
     DECODED = "decoded"
+    ENCODED = "encoded"
 
 
 def form_of(stored: str, accepted: Accepted) -> Form | None:
@@ -191,9 +207,10 @@ def form_of(stored: str, accepted: Accepted) -> Form | None:
     wanted = accepted.any_syntax or stored in accepted.syntaxes
     if wanted and stored not in NOT_FOR_THE_WEB:
         return Form.AS_STORED
-    if not wanted and EXPLICIT_VR_LITTLE_ENDIAN not in accepted.syntaxes:
-        return None
     syntax = TRANSFER_SYNTAXES.get(stored)
+    if not wanted and EXPLICIT_VR_LITTLE_ENDIAN not in accepted.syntaxes:
+        pixels = syntax is not None and syntax.pixels is not PixelEncoding.REFERENCED
+        return Form.ENCODED if pixels and accepted.encoding else None
     if syntax is None:
         return Form.AS_STORED if accepted.default else None
     match syntax.pixels:

@@ -32,8 +32,12 @@ class Renditions:
         self._store = store
         self.decoder = decoder
 
-    def open(self, stored: StoredInstance, form: Form) -> Rendition | None:
-        """The rendition; None if it cannot be decoded. Raises `ObjectNotFound`, `StoreUnavailable`.
+    def open(
+        self, stored: StoredInstance, form: Form, *, encoding: str | None = None
+    ) -> Rendition | None:
+        """The rendition; None if it cannot be decoded, or encoded into `encoding`.
+
+        Raises `ObjectNotFound`, `StoreUnavailable`.
 
         As stored it is the file byte for byte. Otherwise its file meta information names the new
         transfer syntax.
@@ -51,6 +55,13 @@ class Renditions:
                 if decoded is None:
                     return None
                 rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, decoded)
+            case Form.ENCODED:
+                assert encoding is not None
+                chunks = self._store.chunks(key)
+                encoded = self.decoder.encode(chunks, size=stored.size, syntax=encoding)
+                if encoded is None:
+                    return None
+                rendition = Rendition(encoding, None, encoded)
         metrics.INSTANCES.labels(form.value).inc()
         return rendition
 

@@ -82,7 +82,7 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
             if unchanged(request, etag):
                 return Response(status_code=304, headers={"ETag": etag, "Vary": "Accept"})
         if not accepted.multipart:
-            return await single(archive, found, forms, etag=etag)
+            return await single(archive, found, forms, etag=etag, encoding=accepted.encoding)
         body = Multipart(DICOM)
         parts = _parts(archive, found, forms, accepted, body, one=one)
         chunks = await archive.transfers.begin(joined(parts))
@@ -128,7 +128,9 @@ def _parts(
     for stored in found:
         # A syntax that came to the study since it was asked for its syntaxes goes as it is.
         form = forms.get(stored.TransferSyntaxUID) or form_of(stored.TransferSyntaxUID, accepted)
-        rendition = archive.renditions.open(stored, form or Form.AS_STORED)
+        rendition = archive.renditions.open(
+            stored, form or Form.AS_STORED, encoding=accepted.encoding
+        )
         if rendition is None:
             if one:
                 raise _undecodable(stored)
@@ -142,6 +144,8 @@ def _parts(
 def _etag(stored: StoredInstance, forms: Mapping[str, Form], accepted: Accepted) -> str:
     """Of one instance, which never changes: each representation has its own."""
     form = forms.get(stored.TransferSyntaxUID, Form.AS_STORED).value
+    if form == Form.ENCODED.value:
+        form = str(accepted.encoding)
     return f'"{stored.object_id}-{form}-{"parts" if accepted.multipart else "one"}"'
 
 
@@ -151,6 +155,7 @@ async def single(
     forms: Mapping[str, Form],
     *,
     etag: str | None = None,
+    encoding: str | None = None,
 ) -> Response:
     """The first instance as a file. Raises `NotHere`, `NotAcceptable`."""
 
@@ -159,7 +164,7 @@ async def single(
         if stored is None:
             raise NotHere("instance")
         form = forms.get(stored.TransferSyntaxUID, Form.AS_STORED)
-        rendition = archive.renditions.open(stored, form)
+        rendition = archive.renditions.open(stored, form, encoding=encoding)
         if rendition is None:
             raise _undecodable(stored)
         return rendition
@@ -174,7 +179,7 @@ async def single(
 
 def _undecodable(stored: StoredInstance) -> NotAcceptable:
     available = _available(iter([stored.TransferSyntaxUID]))
-    return NotAcceptable(available, "this instance cannot be decompressed")
+    return NotAcceptable(available, "this instance cannot be decompressed or encoded")
 
 
 def _content_type(rendition: Rendition) -> str:

@@ -54,7 +54,7 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
             syntax = given.get("transfersyntax")
             accepted = Accepted(False, frozenset({syntax or EXPLICIT_VR_LITTLE_ENDIAN}), not syntax)
             forms = forms_for({found.TransferSyntaxUID}, accepted)
-            return await single(archive, iter([found]), forms)
+            return await single(archive, iter([found]), forms, encoding=accepted.encoding)
         return await _picture(archive, request, found, given, content_type)
 
     return handle
