@@ -20,7 +20,7 @@ PEER = "Orthanc, Nagle off"
 SHIPPED = "Orthanc as shipped"
 
 # Instances of a measurement, over all associations.
-COUNTS = {"512 KiB": 600, "12 KB": 3200}
+COUNTS = {"512 KiB": 600, "12 KB": 1600}
 # Of a sender with Nagle's algorithm, or to a server with it.
 _FEW = 48
 
