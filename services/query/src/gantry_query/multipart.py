@@ -4,7 +4,7 @@
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class Multipart:
@@ -20,6 +20,13 @@ class Multipart:
         before = "" if self._first else "\r\n"
         self._first = False
         return f"{before}--{self.boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+
+    def length(self, parts: Iterable[tuple[str, int]]) -> int:
+        """The bytes of a whole body whose parts have these content types and sizes."""
+        # "--", the boundary and the line ends around it and the name.
+        around = len(f"--{self.boundary}\r\nContent-Type: \r\n\r\n")
+        total = sum(around + len(content_type) + size + 2 for content_type, size in parts)
+        return total - 2 + len(self.end())
 
     def part(self, content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """A part as a whole."""
