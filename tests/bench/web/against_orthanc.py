@@ -87,12 +87,20 @@ class Client:
 
     def ask(self, path: str, accept: str) -> tuple[int, int]:
         """Status and bytes of an answer."""
-        self._connection.request("GET", self._path + path, headers={"Accept": accept})
-        answer = self._connection.getresponse()
+        try:
+            answer = self._answer(path, accept)
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            # Orthanc waits a second for the next request, and the other's turn may take longer.
+            self._connection.close()
+            answer = self._answer(path, accept)
         size = 0
         while chunk := answer.read(1 << 20):
             size += len(chunk)
         return answer.status, size
+
+    def _answer(self, path: str, accept: str) -> http.client.HTTPResponse:
+        self._connection.request("GET", self._path + path, headers={"Accept": accept})
+        return self._connection.getresponse()
 
     def store(self, files: Iterable[bytes]) -> tuple[int, int]:
         """Status and bytes of the answer to one STOW-RS request."""
