@@ -12,6 +12,11 @@ import sys
 import warnings
 from typing import Any
 
+# Before gdcm: else Pillow calls into the zlib of gdcm with some builds of Python, and aborts.
+import PIL.Image  # noqa: F401
+
+# isort: split
+
 import gdcm
 import numpy as np
 from pydicom import dcmread
