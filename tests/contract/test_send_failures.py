@@ -31,6 +31,7 @@ from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.ports import free_port
+from gantry_testkit.waiting import until
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 CONTEXT = ProposedContext(CT, (EXPLICIT_VR_LITTLE_ENDIAN,))
@@ -186,6 +187,20 @@ def test_it_answers_garbage(hostile: Hostile, garbage: bytes, what: str) -> None
     peer = hostile(behave)
     with pytest.raises(PeerBrokeProtocol, match=what):
         associate(peer.port)
+
+
+def test_a_maximum_that_holds_nothing_ends_the_association(hostile: Hostile) -> None:
+    heard: list[object] = []
+
+    def behave(connection: socket.socket) -> None:
+        accept(connection, maximum=7)
+        heard.append(receive(connection)[0])
+        heard.append(connection.recv(1))
+
+    peer = hostile(behave)
+    with pytest.raises(PeerBrokeProtocol, match="maximum PDU length of 7"):
+        associate(peer.port)
+    until(lambda: heard == [7, b""], "an A-ABORT, and the end of the connection")
 
 
 def test_it_closes_instead_of_an_answer(hostile: Hostile) -> None:

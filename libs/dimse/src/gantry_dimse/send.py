@@ -53,6 +53,8 @@ class StorageAssociation:
         try:
             self._fragment = fragment_size(requested.peer_maximum)
         except ValueError as error:
+            self._wire.send_if_possible(pdu.encode_abort(pdu.SERVICE_USER))
+            self._wire.close()
             raise PeerBrokeProtocol(str(error)) from error
         self._message_id = 0
         self._open = True
