@@ -193,6 +193,14 @@ def _served(
     decoder.close()
 
 
+@pytest.fixture(scope="module")
+def engine(module_postgres_url: str) -> Iterator[Engine]:
+    """Of the database that the tests of one file share."""
+    engine = make_engine(module_postgres_url, pool_size=12)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def serve() -> Callable[[Engine, DirectoryStore], AbstractContextManager[str]]:
     """Serves an index and a store; gives the base of DICOMweb."""

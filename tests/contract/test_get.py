@@ -20,10 +20,9 @@ from gantry_domain.information_models import (
 )
 from gantry_domain.keys import object_key
 from gantry_runtime.metrics import sample
-from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.forwarding import ForwardingArchive
-from gantry_testkit.query_scu import associated, identifier
+from gantry_testkit.query_scu import Retrieved, associated, identifier
 from gantry_testkit.stored import CT_IMAGE, image, new_uid, rows, stage
 from gantry_testkit.waiting import until
 
@@ -64,12 +63,12 @@ class Client:
             handlers=[(evt.EVT_C_STORE, self._store)],
         )
 
-    def get(self, ds: Dataset, model: str = STUDY_ROOT_GET, **options: object) -> "Got":
+    def get(self, ds: Dataset, model: str = STUDY_ROOT_GET, **options: object) -> Retrieved:
         with self.association(model=model, **options) as assoc:
             for context in assoc.accepted_contexts:
                 # pynetdicom, unlike the clients that forget to ask for the role, refuses without.
                 context._as_scp = True
-            return Got(list(assoc.send_c_get(ds, model)))
+            return Retrieved(list(assoc.send_c_get(ds, model)))
 
     @property
     def uids(self) -> list[str]:
@@ -81,38 +80,6 @@ class Client:
         self.received.append((uid, syntax, event.encoded_dataset(include_meta=False)))
         self.gate.wait(30)
         return self.answers.get(uid, 0)
-
-
-class Got:
-    """The responses to one C-GET."""
-
-    def __init__(self, responses: list[tuple[Dataset, Dataset | None]]) -> None:
-        self.final, self.identifier = responses[-1]
-        assert "Status" in self.final, "the association broke"
-        self.status: int = self.final.Status
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Completed, failed, warning."""
-        return (
-            self.final.NumberOfCompletedSuboperations,
-            self.final.NumberOfFailedSuboperations,
-            self.final.NumberOfWarningSuboperations,
-        )
-
-    @property
-    def failed_uids(self) -> list[str]:
-        if self.identifier is None:
-            return []
-        found = self.identifier.FailedSOPInstanceUIDList
-        return [found] if isinstance(found, str) else list(found)
-
-
-@pytest.fixture(scope="module")
-def engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=12)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -236,14 +203,14 @@ def test_cancelled_in_the_middle(archive, client: Client) -> None:
         thread = threading.Thread(target=cancel)
         thread.start()
         ds = identifier("STUDY", StudyInstanceUID=study)
-        got = Got(list(assoc.send_c_get(ds, STUDY_ROOT_GET, msg_id=7)))
+        got = Retrieved(list(assoc.send_c_get(ds, STUDY_ROOT_GET, msg_id=7)))
         thread.join()
         assert got.status == 0xFE00
         completed = got.counts[0]
         assert 1 <= completed < 10
         assert got.final.NumberOfRemainingSuboperations == 10 - completed
         # The association is as good as before.
-        rest = Got(list(assoc.send_c_get(ds, STUDY_ROOT_GET, msg_id=8)))
+        rest = Retrieved(list(assoc.send_c_get(ds, STUDY_ROOT_GET, msg_id=8)))
         assert (rest.status, rest.counts) == (0, (10, 0, 0))
     assert client.uids[completed:] == uids
 

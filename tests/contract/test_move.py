@@ -23,11 +23,10 @@ from gantry_domain.information_models import (
 )
 from gantry_domain.keys import object_key
 from gantry_runtime.metrics import sample
-from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
 from gantry_testkit.ports import free_port
-from gantry_testkit.query_scu import associated, identifier
+from gantry_testkit.query_scu import Retrieved, associated, identifier
 from gantry_testkit.stored import CT_IMAGE, image, new_uid, rows, stage
 from gantry_testkit.waiting import until
 
@@ -85,35 +84,9 @@ class Site:
     destination: Destination
     folder: Path
 
-    def move(self, ds: Dataset, to: str = "PEER", model: str = STUDY_ROOT_MOVE) -> "Moved":
+    def move(self, ds: Dataset, to: str = "PEER", model: str = STUDY_ROOT_MOVE) -> Retrieved:
         with mover(self.server) as assoc:
-            return Moved(list(assoc.send_c_move(ds, to, model)))
-
-
-class Moved:
-    """The responses to one C-MOVE."""
-
-    def __init__(self, responses: list[tuple[Dataset, Dataset | None]]) -> None:
-        self.statuses = [status for status, _ in responses]
-        self.final, self.identifier = responses[-1]
-        assert "Status" in self.final, "the association broke"
-        self.status: int = self.final.Status
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Completed, failed, warning."""
-        return (
-            self.final.NumberOfCompletedSuboperations,
-            self.final.NumberOfFailedSuboperations,
-            self.final.NumberOfWarningSuboperations,
-        )
-
-    @property
-    def failed_uids(self) -> list[str]:
-        if self.identifier is None:
-            return []
-        found = self.identifier.FailedSOPInstanceUIDList
-        return [found] if isinstance(found, str) else list(found)
+            return Retrieved(list(assoc.send_c_move(ds, to, model)))
 
 
 def mover(server: DimseServer, calling: str = "WS1", *, relational: bool = False):
@@ -139,13 +112,6 @@ def destination() -> Iterator[Destination]:
     destination = Destination()
     yield destination
     destination.close()
-
-
-@pytest.fixture(scope="module")
-def engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=12)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +209,7 @@ def test_what_is_not_visible_or_elsewhere_is_not_there(site: Site) -> None:
     visible, _ = site.archive.study(images=2)
     with mover(site.server, calling="NORTH") as assoc:
         ds = identifier("STUDY", StudyInstanceUID=visible)
-        moved = Moved(list(assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)))
+        moved = Retrieved(list(assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)))
     assert (moved.status, moved.counts) == (0, (0, 0, 0))
     assert site.destination.scp.received == []
 
@@ -273,10 +239,10 @@ def test_an_image_alone_where_that_was_negotiated(site: Site) -> None:
     assert site.move(ds).status == 0xA900
     with mover(site.server, relational=True) as assoc:
         assert assoc.acceptor.sop_class_extended == {STUDY_ROOT_MOVE: b"\1"}
-        moved = Moved(list(assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)))
+        moved = Retrieved(list(assoc.send_c_move(ds, "PEER", STUDY_ROOT_MOVE)))
         assert (moved.status, moved.counts) == (0, (1, 0, 0))
         assert site.destination.scp.uids() == [uids[1]]
-        without = Moved(list(assoc.send_c_move(identifier("IMAGE"), "PEER", STUDY_ROOT_MOVE)))
+        without = Retrieved(list(assoc.send_c_move(identifier("IMAGE"), "PEER", STUDY_ROOT_MOVE)))
         assert without.status == 0xA900
 
 
@@ -374,7 +340,7 @@ def test_cancelled_in_the_middle(site: Site) -> None:
         assoc.send_c_cancel(7, context.context_id)
         time.sleep(0.3)
         site.destination.gate.set()
-        moved = Moved(list(responses))
+        moved = Retrieved(list(responses))
     assert moved.status == 0xFE00
     assert moved.counts == (1, 0, 0)
     assert moved.final.NumberOfRemainingSuboperations == 9
@@ -413,7 +379,7 @@ def test_a_destination_that_hangs_is_given_up(site: Site) -> None:
 def test_more_retrievals_than_turns_wait_and_are_told_so(site: Site) -> None:
     study, _ = site.archive.study(images=1)
     site.destination.gate.clear()
-    finals: list[Moved] = []
+    finals: list[Retrieved] = []
 
     def move() -> None:
         finals.append(site.move(identifier("STUDY", StudyInstanceUID=study)))

@@ -9,15 +9,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
-from gantry_testkit.stored import image, new_uid
-
-
-def file_of(ds: pydicom.Dataset) -> bytes:
-    out = io.BytesIO()
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.save_as(out, enforce_file_format=True)
-    return out.getvalue()
+from gantry_testkit.stored import file_of, image, new_uid
 
 
 def put(web, ds):

@@ -19,7 +19,6 @@ from sqlalchemy.engine import Engine
 from gantry_dimse.server import DimseServer
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.keys import object_key
-from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.forwarding import ForwardingArchive
 from gantry_testkit.peers import Archive, dcmqrscp, orthanc, storescp
@@ -63,13 +62,6 @@ class Site:
 
 def data_set(file: bytes) -> bytes:
     return file[parse_file_meta(file).dataset_offset :]
-
-
-@pytest.fixture(scope="module")
-def engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=12)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

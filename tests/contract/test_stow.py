@@ -1,6 +1,5 @@
 """STOW-RS over HTTP: what is stored, what is refused and why, and how it is found again."""
 
-import io
 import socket
 from collections.abc import Iterator
 
@@ -12,17 +11,9 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.uid import JPEG2000Lossless
 
 from gantry_domain.file_meta import parse_file_meta
-from gantry_testkit.stored import encoded, image, new_uid, rows, with_changes
+from gantry_testkit.stored import encoded, file_of, image, new_uid, rows, with_changes
 
 SUCCESS_KEYS = {"00081190", "00081199"}
-
-
-def file_of(ds: pydicom.Dataset) -> bytes:
-    out = io.BytesIO()
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def body_of(*files: bytes, content_type: str = "application/dicom") -> bytes:

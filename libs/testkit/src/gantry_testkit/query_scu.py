@@ -176,3 +176,30 @@ def count_answers(
     wire.receive(time.monotonic() + 10, 10, "release the association")
     wire.close()
     return counted, seconds
+
+
+class Retrieved:
+    """The responses to one C-MOVE or C-GET, as pynetdicom hands them out."""
+
+    def __init__(self, responses: Sequence[tuple[Dataset, Dataset | None]]) -> None:
+        self.statuses = [status for status, _ in responses]
+        self.final, self.identifier = responses[-1]
+        assert "Status" in self.final, "the association broke"
+        self.status: int = self.final.Status
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Completed, failed, warning."""
+        return (
+            self.final.NumberOfCompletedSuboperations,
+            self.final.NumberOfFailedSuboperations,
+            self.final.NumberOfWarningSuboperations,
+        )
+
+    @property
+    def failed_uids(self) -> list[str]:
+        """The Failed SOP Instance UID List (0008,0058); none where there is no identifier."""
+        if self.identifier is None:
+            return []
+        found = self.identifier.FailedSOPInstanceUIDList
+        return [found] if isinstance(found, str) else list(found)

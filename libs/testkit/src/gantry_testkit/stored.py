@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,15 @@ def encoded(ds: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes
     stream.is_little_endian = syntax.is_little_endian
     with disable_value_validation():
         write_dataset(stream, ds)
+    return stream.getvalue()
+
+
+def file_of(ds: Dataset) -> bytes:
+    """The DICOM file (PS3.10) of a data set."""
+    stream = io.BytesIO()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
 
 
