@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_testkit.multipart import parts_of
-from gantry_testkit.stored import image
+from gantry_testkit.stored import file_of, image
 
 OHIF = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 PLAIN = 'multipart/related; type="application/octet-stream"'
@@ -26,16 +26,12 @@ FRAMES = np.arange(3 * 64 * 48, dtype="<u2").reshape(3, 64, 48)
 
 
 def put(web, ds, syntax=ExplicitVRLittleEndian):
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     if syntax == RLELossless:
         ds.compress(RLELossless, generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = syntax
     if syntax == ExplicitVRBigEndian:
         ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
-    (found,) = web.put(out.getvalue())
+    (found,) = web.put(file_of(ds))
     return found
 
 

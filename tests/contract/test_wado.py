@@ -1,10 +1,8 @@
-"""WADO-RS over HTTP: the bytes as stored, the forms that the web allows, metadata, bulk data."""
+"""WADO-RS over HTTP: the bytes as stored, the forms that the web allows, and metadata."""
 
 import io
 import json
-import secrets
 import socket
-import struct
 import threading
 
 import httpx
@@ -12,7 +10,6 @@ import numpy as np
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -29,54 +26,10 @@ from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES, PixelEncoding
 from gantry_query import metrics
 from gantry_query.streams import AT_ONCE
 from gantry_runtime.metrics import sample
+from gantry_testkit.ct_files import PIXELS, STUDY, make_file, new_uid
 from gantry_testkit.multipart import parts_of
 
 ANY = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-
-
-def new_uid() -> str:
-    """Short enough for others to be made of it (PS3.5 9.1)."""
-    return f"2.25.{secrets.randbits(100)}"
-
-
-STUDY = new_uid()
-PIXELS = np.arange(64 * 48, dtype="<u2").reshape(64, 48)
-
-
-def make_file(syntax: str = ExplicitVRLittleEndian, *, pixels: bool = True, **attributes) -> bytes:
-    """A small CT image; compressed syntaxes other than RLE hold one fragment of noise."""
-    ds = pydicom.Dataset()
-    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    ds.SOPInstanceUID = new_uid()
-    ds.StudyInstanceUID = STUDY
-    ds.SeriesInstanceUID = f"{STUDY}.1"
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.PatientName = "CHAN^TAI MAN=陳^大文"
-    ds.PatientID = "P1"
-    ds.Modality = "CT"
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    if pixels:
-        ds.Rows, ds.Columns = PIXELS.shape
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-        ds.PixelData = PIXELS.tobytes()
-        ds["PixelData"].VR = "OW"
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.TransferSyntaxUID = syntax
-    if syntax == RLELossless:
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.compress(RLELossless, generate_instance_uid=False)
-    elif pixels and TRANSFER_SYNTAXES[syntax].encapsulated:
-        ds.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 noise \xff\xd9"])
-        ds["PixelData"].VR = "OB"
-    elif syntax == ExplicitVRBigEndian and pixels:
-        ds.PixelData = PIXELS.byteswap().tobytes()
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def read(data: bytes) -> pydicom.FileDataset:
@@ -274,83 +227,8 @@ def test_metadata_has_a_version(web, native):
     assert packed.json() == changed.json()
 
 
-PDF = b"%PDF-1.7\r\n" + bytes(range(256)) * 40
-
-
-@pytest.fixture(scope="module")
-def document(web):
-    file = make_file(
-        pixels=False,
-        EncapsulatedDocument=PDF,
-        MIMETypeOfEncapsulatedDocument="application/pdf",
-        SeriesInstanceUID=f"{STUDY}.9",
-    )
-    (found,) = web.put(file)
-    return found
-
-
-def bulk_uri(web, found, tag: str = "00420011") -> str:
-    (ds,) = web.get(f"{found.path}/metadata").json()
-    uri = ds[tag]["BulkDataURI"]
-    assert uri.startswith(web.base)
-    return uri.removeprefix(web.base)
-
-
-def test_bulk_data(web, document):
-    uri = bulk_uri(web, document)
-    ((content_type, data),) = parts_of(web.get(uri))
-    assert (content_type, data) == ("application/octet-stream", PDF)
-    one = web.get(uri, Accept="application/octet-stream")
-    assert one.content == PDF
-    assert "sandbox" in one.headers["content-security-policy"]
-    native = web.get(uri, Accept="application/pdf, */*;q=0.1")
-    assert native.headers["content-type"] == "application/pdf"
-    assert web.get(uri, Accept="image/png").status_code == 406
-    cached = web.get(uri, Accept="*/*", If_None_Match=native.headers["etag"])
-    assert cached.status_code == 304
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "stop"),
-    [("0-9", 0, 10), ("100-", 100, len(PDF)), ("-5", len(PDF) - 5, len(PDF)), ("9-9", 9, 10)],
-)
-def test_ranges_of_bulk_data(web, document, asked, start, stop):
-    answer = web.get(bulk_uri(web, document), Accept="*/*", Range=f"bytes={asked}")
-    assert answer.status_code == 206
-    assert answer.content == PDF[start:stop]
-    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(PDF)}"
-
-
-def test_ranges_that_cannot_be(web, document):
-    uri = bulk_uri(web, document)
-    outside = web.get(uri, Accept="*/*", Range=f"bytes={len(PDF)}-")
-    assert outside.status_code == 416
-    assert outside.headers["content-range"] == f"bytes */{len(PDF)}"
-    for ignored in ("bytes=5-2", "bytes=1-2,5-6", "lines=1-2", "bytes=-"):
-        whole = web.get(uri, Accept="*/*", Range=ignored)
-        assert (whole.status_code, whole.content) == (200, PDF)
-
-
-@pytest.mark.parametrize(
-    "syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
-)
-def test_bulk_data_are_little_endian(web, syntax):
-    words = struct.pack("<1000H", *range(1000))
-    held = struct.pack(">1000H", *range(1000)) if syntax == ExplicitVRBigEndian else words
-    ds = pydicom.Dataset()
-    ds.RedPaletteColorLookupTableData = held
-    ds["RedPaletteColorLookupTableData"].VR = "OW"
-    (found,) = web.put(make_file(syntax, pixels=False, ModalityLUTSequence=[ds]))
-    (metadata,) = web.get(f"{found.path}/metadata").json()
-    element = metadata["00283000"]["Value"][0]["00281201"]
-    uri = element["BulkDataURI"].removeprefix(web.base)
-    assert uri == f"{found.path}/bulk/00283000/0/00281201"
-    assert web.get(uri, Accept="application/octet-stream").content == words
-    odd = web.get(uri, Accept="*/*", Range="bytes=3-8")
-    assert odd.content == words[3:9]
-
-
-def test_dicomweb_client_reads_everything(web, native, document):
+def test_dicomweb_client_reads_everything(web, native):
+    web.put(make_file(pixels=False, InstanceNumber=7))
     client = DICOMwebClient(web.base)
     whole = ("application/dicom", "*")
     ds = client.retrieve_instance(
@@ -360,8 +238,6 @@ def test_dicomweb_client_reads_everything(web, native, document):
     everything = client.retrieve_study(STUDY, media_types=(whole,))
     metadata = client.retrieve_study_metadata(STUDY)
     assert len(everything) == len(metadata) > 1
-    (bulk,) = client.retrieve_bulkdata(web.base + bulk_uri(web, document))
-    assert bulk == PDF
 
 
 def no_null_values(node: object) -> bool:

@@ -8,18 +8,14 @@ import pytest
 from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
 
-from gantry_testkit.stored import image
+from gantry_testkit.stored import file_of, image
 
 
 @pytest.fixture(scope="module")
 def found(web):
     ds = image(NumberOfFrames=2, PixelData=np.arange(512, dtype="<u2").tobytes())
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
-    (stored,) = web.put(out.getvalue())
+    (stored,) = web.put(file_of(ds))
     return stored
 
 

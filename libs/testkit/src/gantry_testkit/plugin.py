@@ -1,6 +1,7 @@
 """The pytest plugin: real servers for contract tests, started when first asked for."""
 
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit import s3_server as s3
 from gantry_testkit.door import Door, close_doors
 from gantry_testkit.forwarding import AnsweringScp
+from gantry_testkit.hostile_peer import Hostile, HostilePeer
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import CT_IMAGE
@@ -153,3 +155,17 @@ def open_door() -> Iterator[Callable[..., Door]]:
 
     yield make
     close_doors(doors)
+
+
+@pytest.fixture
+def hostile() -> Iterator[Hostile]:
+    """Starts peers that do what they should not."""
+    peers: list[HostilePeer] = []
+
+    def start(behave: Callable[[socket.socket], None]) -> HostilePeer:
+        peers.append(HostilePeer(behave))
+        return peers[-1]
+
+    yield start
+    for peer in peers:
+        peer.close()
