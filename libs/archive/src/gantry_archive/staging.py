@@ -11,17 +11,25 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import TypeVar
 
 from gantry_domain.errors import TransientError
 from gantry_domain.file_meta import FileMeta, encode_file_meta
-from gantry_domain.keys import new_object_id, object_key
+from gantry_domain.keys import LONGEST_RECEPTION, new_object_id, object_key
 from gantry_domain.prefix import Identification, identify
 from gantry_domain.receipts import Receipt
 from gantry_stores.objects import ObjectLost, ObjectStore, ObjectWriter, StoreFull
 
 PREFIX = 64 * 1024
+
+LONGEST_TRANSFER = (LONGEST_RECEPTION - timedelta(minutes=10)).total_seconds()
+"""Seconds in which the bytes of an object must have come.
+
+What is left of the longest reception is for the store to make it durable: more than its patience,
+which ends at 5 minutes.
+"""
 
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0

@@ -1,7 +1,8 @@
 """The metrics of the ingress. A partner is a configured AE title, or `other`."""
 
 from gantry_archive.association_watch import association_metrics
-from gantry_runtime.metrics import counter, gauge, histogram
+from gantry_archive.receipt_metrics import receipt_metrics
+from gantry_runtime.metrics import counter, histogram
 
 ASSOCIATIONS = association_metrics("ingress")
 INSTANCES = counter(
@@ -24,11 +25,4 @@ STAGE_SECONDS = histogram(
     ["stage"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-RECEIPTS_PUBLISHED = counter(
-    "gantry_ingress_receipts_published_total", "Receipts that the broker took"
-)
-RECEIPTS_DROPPED = counter(
-    "gantry_ingress_receipts_dropped_total",
-    "Receipts given up because the broker was away for too long; the sweep finds their objects",
-)
-RECEIPTS_WAITING = gauge("gantry_ingress_receipts_waiting", "Receipts that wait for the broker")
+RECEIPTS = receipt_metrics("ingress")

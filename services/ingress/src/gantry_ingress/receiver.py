@@ -8,20 +8,17 @@ that is closed.
 
 import sys
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.dimse_door import partners_of, server_limits, tls_files, user_identities
-from gantry_archive.staging import Stager
-from gantry_archive.watermarks import Watermarks
+from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
+from gantry_archive.staging import LONGEST_TRANSFER
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_dimse.tls import ServerTLS
 from gantry_domain.errors import ConfigurationError, TransientError
-from gantry_domain.keys import LONGEST_RECEPTION
-from gantry_domain.object_place import ObjectPlace
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
@@ -30,15 +27,10 @@ from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.objects import ObjectStore, open_store
-from gantry_stores.queue.application import make_celery
+from gantry_stores.objects import ObjectStore
 from gantry_stores.queue.receipts import ReceiptPublisher
 
 log = get_logger(__name__)
-
-# What is left of the longest reception for the store to make the object durable; more than its
-# patience, which ends at 5 minutes.
-_COMMIT_TIME = timedelta(minutes=10)
 
 _PROBE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
@@ -52,16 +44,10 @@ def main() -> int:
     """Serve until SIGTERM, then drain."""
     process = attach("ingress")
     settings = load_settings()
-    store = _open_store(settings.objects_place, process)
+    store = await_store(settings.objects_place, process, retry=_RETRY_SECONDS)
     if store is None:
         return 0
-    publisher = ReceiptPublisher(
-        make_celery(settings.broker_url),
-        on_published=metrics.RECEIPTS_PUBLISHED.inc,
-        on_dropped=metrics.RECEIPTS_DROPPED.inc,
-        on_waiting=metrics.RECEIPTS_WAITING.set,
-        on_failure=lambda error: log.warning("broker_away", error=type(error).__name__),
-    )
+    publisher = publisher_of(settings, metrics.RECEIPTS)
     slots = AssociationSlots(Path(sys.argv[1]), count=settings.ingress.max_associations)
     server = _make_server(settings, process, store=store, publisher=publisher, slots=slots)
     server.start()
@@ -86,23 +72,16 @@ def _make_server(
 ) -> DimseServer:
     limits = settings.ingress
     files = tls_files(settings)
-    place = settings.objects_place
     partners = partners_of(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
-    stager = Stager(
-        store=store,
-        publish=publisher.publish,
-        max_object_size=limits.max_object_size,
-        store_patience=limits.store_patience.total_seconds(),
-        stopping=process.stopping,
-    )
+    stager = stager_of(settings, process, store=store, publisher=publisher)
     return DimseServer(
         listener=process.sockets[LISTENER],
         ae_title=settings.ae_titles[0],
         limits=replace(
             server_limits(limits),
-            longest_reception=(LONGEST_RECEPTION - _COMMIT_TIME).total_seconds(),
+            longest_reception=LONGEST_TRANSFER,
         ),
         supported=SupportedContexts(storage_classes=(*STORAGE_CLASSES, *limits.sop_classes)),
         storage=StoreService(stager, partners=partners),
@@ -115,27 +94,12 @@ def _make_server(
         tls_listener=process.sockets.get(TLS_LISTENER),
         tls=ServerTLS(files, on_refused=_tell_refused) if files else None,
         proxies=settings.listen.proxies,
-        congested=Watermarks(
-            memory=limits.memory_watermark,
-            free_space=limits.free_space_watermark,
-            folder=place if isinstance(place, Path) else None,
-        ).congested,
+        congested=watermarks_of(settings).congested,
     )
 
 
 def _tell_refused(error: ConfigurationError) -> None:
     log.error("tls_files_refused", reason=str(error))
-
-
-def _open_store(place: ObjectPlace, process: Process) -> ObjectStore | None:
-    """The object store, as soon as there is one; None when the process shall stop before."""
-    while not process.stopping.is_set():
-        try:
-            return open_store(place)
-        except TransientError as error:
-            process.not_ready(str(error))
-            process.stopping.wait(_RETRY_SECONDS)
-    return None
 
 
 def _probe(store: ObjectStore, process: Process) -> float:

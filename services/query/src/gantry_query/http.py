@@ -6,16 +6,14 @@ import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
-from gantry_archive.staging import Stager
-from gantry_archive.watermarks import Watermarks
+from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_domain.entries import DEFAULT_PARTITION
-from gantry_domain.errors import GantryError, TransientError
+from gantry_domain.errors import GantryError
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
 from gantry_query.addresses import PublicAddress
@@ -32,8 +30,7 @@ from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
-from gantry_stores.objects import ObjectNotFound, ObjectStore, open_store
-from gantry_stores.queue.application import make_celery
+from gantry_stores.objects import ObjectNotFound, ObjectStore
 from gantry_stores.queue.receipts import ReceiptPublisher
 
 log = get_logger(__name__)
@@ -56,7 +53,7 @@ def main() -> int:
     """Serve until SIGTERM; answers that have begun are finished."""
     process = attach("query")
     settings = load_settings()
-    store = _open_store(settings, process)
+    store = await_store(settings.objects_place, process, retry=_CHECK_EVERY)
     if store is None:
         return 0
     engine = make_engine(
@@ -66,13 +63,7 @@ def main() -> int:
         application_name="gantry-query",
     )
     decoder = Decoder()
-    publisher = ReceiptPublisher(
-        make_celery(settings.broker_url),
-        on_published=metrics.RECEIPTS_PUBLISHED.inc,
-        on_dropped=metrics.RECEIPTS_DROPPED.inc,
-        on_waiting=metrics.RECEIPTS_WAITING.set,
-        on_failure=lambda error: log.warning("broker_away", error=type(error).__name__),
-    )
+    publisher = publisher_of(settings, metrics.RECEIPTS)
     commits = ThreadPoolExecutor(COMMITS, thread_name_prefix="commit")
     archive = Archive(
         engine=engine,
@@ -111,20 +102,9 @@ def _store_door(
     publisher: ReceiptPublisher,
     commits: Executor,
 ) -> StoreDoor:
-    limits, place = settings.ingress, settings.objects_place
-    watermarks = Watermarks(
-        memory=limits.memory_watermark,
-        free_space=limits.free_space_watermark,
-        folder=place if isinstance(place, Path) else None,
-    )
+    limits, watermarks = settings.ingress, watermarks_of(settings)
     return StoreDoor(
-        stager=Stager(
-            store=store,
-            publish=publisher.publish,
-            max_object_size=limits.max_object_size,
-            store_patience=limits.store_patience.total_seconds(),
-            stopping=process.stopping,
-        ),
+        stager=stager_of(settings, process, store=store, publisher=publisher),
         threads=Threads(STORES),
         commits=commits,
         storage_classes=frozenset((*STORAGE_CLASSES, *limits.sop_classes)),
@@ -155,17 +135,6 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
 
 def _partitions(settings: Settings) -> frozenset[str]:
     return frozenset({DEFAULT_PARTITION, *(partner.partition for partner in settings.partners)})
-
-
-def _open_store(settings: Settings, process: Process) -> ObjectStore | None:
-    """The object store, as soon as there is one; None when the process shall stop before."""
-    while not process.stopping.is_set():
-        try:
-            return open_store(settings.objects_place)
-        except TransientError as error:
-            process.not_ready(str(error))
-            process.stopping.wait(_CHECK_EVERY)
-    return None
 
 
 def _watch(process: Process, engine: Engine, store: ObjectStore, database_url: str) -> None:

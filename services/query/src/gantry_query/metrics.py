@@ -1,6 +1,7 @@
 """What the query service counts."""
 
 from gantry_archive.association_watch import association_metrics
+from gantry_archive.receipt_metrics import receipt_metrics
 from gantry_runtime import metrics
 
 REQUESTS = metrics.counter(
@@ -28,16 +29,7 @@ STORED = metrics.counter(
 STORED_BYTES = metrics.counter(
     "gantry_query_http_received_bytes_total", "Bytes of the bodies of store requests"
 )
-RECEIPTS_PUBLISHED = metrics.counter(
-    "gantry_query_receipts_published_total", "Receipts of stored instances that the broker took"
-)
-RECEIPTS_DROPPED = metrics.counter(
-    "gantry_query_receipts_dropped_total",
-    "Receipts given up because the broker was away for too long; the sweep finds their objects",
-)
-RECEIPTS_WAITING = metrics.gauge(
-    "gantry_query_receipts_waiting", "Receipts that wait for the broker"
-)
+RECEIPTS = receipt_metrics("query")
 ASSOCIATIONS = association_metrics("query")
 FINDS = metrics.counter(
     "gantry_query_finds_total",

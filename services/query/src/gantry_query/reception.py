@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from gantry_archive.staging import (
+    LONGEST_TRANSFER,
     PREFIX,
     Provenance,
     Refusal,
@@ -22,7 +23,6 @@ from gantry_archive.staging import (
 )
 from gantry_domain.errors import PermanentError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
-from gantry_domain.keys import LONGEST_RECEPTION
 from gantry_domain.prefix import Identification
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_query.multipart_reading import BrokenMultipart, MultipartReader, PartBegins, PartEnds
@@ -31,8 +31,6 @@ from gantry_query.streams import Threads
 
 MOST_INSTANCES = 50_000
 _COMMITS_AT_ONCE = 8
-# What is left of the longest reception for the store to make the object durable.
-_LONGEST_PART = LONGEST_RECEPTION.total_seconds() - 600
 
 
 class TooSlow(PermanentError):
@@ -180,7 +178,7 @@ class _Part:
         self._head = bytearray()
         self._staging: Staging | None = None
         self._failed: Refused | Unsupported | None = None
-        self._until = time.monotonic() + _LONGEST_PART
+        self._until = time.monotonic() + LONGEST_TRANSFER
         ranges = parse_accept(content_type)
         if not ranges or ranges[0].type != DICOM:
             self._failed = Unsupported(False, f"a part is not {DICOM}")
