@@ -11,7 +11,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from pydicom.datadict import tag_for_keyword
 from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
@@ -24,6 +23,7 @@ from gantry_dimse.operations import Answer, Answers, OperationBroken, OperationR
 from gantry_dimse.partners import Partners
 from gantry_dimse.requesting import Timeouts
 from gantry_dimse.reverse_storage import Awaiting, Outgoing
+from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.find_identifier import read_find_identifier
 from gantry_domain.identifier_encoding import encode_text_element
@@ -122,7 +122,7 @@ class RetrieveService:
         try:
             yield from steps(request, progress)
         except BadQuery as error:
-            tag = tag_for_keyword(error.parameter)
+            tag = KEYWORDS.get(error.parameter)
             yield Answer(
                 IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
                 error_comment=str(error),
