@@ -194,7 +194,7 @@ def _served(
 
 
 @pytest.fixture(scope="module")
-def engine(module_postgres_url: str) -> Iterator[Engine]:
+def module_engine(module_postgres_url: str) -> Iterator[Engine]:
     """Of the database that the tests of one file share."""
     engine = make_engine(module_postgres_url, pool_size=12)
     yield engine

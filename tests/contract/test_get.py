@@ -83,8 +83,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def archive(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> ForwardingArchive:
-    return ForwardingArchive(engine, DirectoryStore(tmp_path_factory.mktemp("objects")))
+def archive(module_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> ForwardingArchive:
+    return ForwardingArchive(module_engine, DirectoryStore(tmp_path_factory.mktemp("objects")))
 
 
 @pytest.fixture(scope="module")

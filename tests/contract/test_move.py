@@ -116,7 +116,10 @@ def destination() -> Iterator[Destination]:
 
 @pytest.fixture(scope="module")
 def whole_site(
-    engine: Engine, destination: Destination, serve_find, tmp_path_factory: pytest.TempPathFactory
+    module_engine: Engine,
+    destination: Destination,
+    serve_find,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("objects")
     store = DirectoryStore(folder)
@@ -130,8 +133,8 @@ partners:
   - {{ae_title: WS1}}
   - {{ae_title: NORTH, partition: north}}
 """
-    with serve_find(engine, configuration, store) as server:
-        yield Site(ForwardingArchive(engine, store), server, destination, folder)
+    with serve_find(module_engine, configuration, store) as server:
+        yield Site(ForwardingArchive(module_engine, store), server, destination, folder)
 
 
 @pytest.fixture

@@ -65,8 +65,10 @@ def data_set(file: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def site(engine: Engine, serve_find, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    archive = ForwardingArchive(engine, DirectoryStore(tmp_path_factory.mktemp("objects")))
+def site(
+    module_engine: Engine, serve_find, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    archive = ForwardingArchive(module_engine, DirectoryStore(tmp_path_factory.mktemp("objects")))
     study, uids = archive.study(images=6)
     other = image(StudyInstanceUID=study)
     archive.index(stage(archive.store, other))
@@ -74,7 +76,9 @@ def site(engine: Engine, serve_find, tmp_path_factory: pytest.TempPathFactory) -
     for name in SAMPLES:
         uid = archive.file(Path(str(get_testdata_file(name, download=False))))
         (found,) = rows(
-            engine, "SELECT study_instance_uid FROM object WHERE sop_instance_uid = :uid", uid=uid
+            module_engine,
+            "SELECT study_instance_uid FROM object WHERE sop_instance_uid = :uid",
+            uid=uid,
         )
         samples[uid] = found[0]
     ports = {title: free_port() for title in ("MOVESCU", "STORESCP", "DCMQRSCP", "ORTHANC")}
@@ -82,7 +86,7 @@ def site(engine: Engine, serve_find, tmp_path_factory: pytest.TempPathFactory) -
         f'  - {{ae_title: {title}, address: "127.0.0.1:{port}"}}\n' for title, port in ports.items()
     )
     server: DimseServer
-    with serve_find(engine, f"partners:\n{partners}", archive.store) as server:
+    with serve_find(module_engine, f"partners:\n{partners}", archive.store) as server:
         uids = [*uids, str(other.SOPInstanceUID)]
         yield Site(archive, server.address[1], ports, study, uids, samples)
 
