@@ -27,6 +27,7 @@ from gantry_domain.header import read_header
 from gantry_domain.keys import new_object_id, object_key
 from gantry_domain.receipts import Receipt
 from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_query.access import Access
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
@@ -173,7 +174,11 @@ def _store_door(store: DirectoryStore, commits: Executor, published: list[Receip
 
 @contextmanager
 def _served(
-    engine: Engine, store: DirectoryStore, published: list[Receipt] | None = None
+    engine: Engine,
+    store: DirectoryStore,
+    published: list[Receipt] | None = None,
+    *,
+    access: Access | None = None,
 ) -> Iterator[str]:
     decoder = Decoder()
     commits = ThreadPoolExecutor(8)
@@ -187,7 +192,7 @@ def _served(
         transfers=Threads(16),
         door=_store_door(store, commits, [] if published is None else published),
     )
-    with serving(make_app(archive, origins=["https://viewer.example"])) as address:
+    with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:
         yield f"{address}/dicomweb"
     commits.shutdown()
     decoder.close()
@@ -202,8 +207,8 @@ def module_engine(module_postgres_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def serve() -> Callable[[Engine, DirectoryStore], AbstractContextManager[str]]:
-    """Serves an index and a store; gives the base of DICOMweb."""
+def serve() -> Callable[..., AbstractContextManager[str]]:
+    """Serves an index and a store, with an `access`; gives the base of DICOMweb."""
     return _served
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from gantry_domain.errors import ConfigurationError
 from gantry_domain.object_place import ObjectPlace
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.routes import Route, check_destinations
+from gantry_runtime.auth_section import Auth, Grant, expand_kind, parse_tokens
 from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
@@ -45,6 +46,7 @@ ENVIRONMENT = (
     "GANTRY_TLS_KEY_PASSWORD",
     "GANTRY_DIMSE_PASSCODES",
     "GANTRY_DIMSE_JWT_SECRET",
+    "GANTRY_HTTP_TOKENS",
 )
 
 
@@ -99,8 +101,8 @@ class Configuration(Section):
     broker: str | None = None
     objects: ObjectsOrText | None = None
     listen: Listen = Listen()
-    auth: Literal["none"] | None = None
-    """Must be written out before HTTP listens beyond loopback; there is no sign-in yet."""
+    auth: Annotated[Auth | None, BeforeValidator(expand_kind)] = None
+    """Must be written out before HTTP listens beyond loopback, be it `none`."""
     partners: Annotated[tuple[Partner, ...], Field(strict=False)] = ()
     unknown_partners: Annotated[UnknownPartners, BeforeValidator(expand_shorthand)] = (
         UnknownPartners()
@@ -204,8 +206,12 @@ class Configuration(Section):
     def _open_doors_are_written_out(self) -> Self:
         if not self.listen.loopback and self.auth is None:
             raise ValueError(
-                f"listen.address {self.listen.address} lets others reach DICOMweb, which has no "
-                "sign-in yet: write `auth: none` if the network keeps strangers away"
+                f"listen.address {self.listen.address} lets others reach DICOMweb: say by `auth` "
+                "who may use it, or write `auth: none` if the network keeps strangers away"
+            )
+        if self.auth is not None and self.auth.kind == "proxy" and not self.http.trusted_proxies:
+            raise ValueError(
+                "auth: the kind proxy needs http.trusted_proxies, which says who it is"
             )
         return self
 
@@ -223,6 +229,8 @@ class Settings(Configuration):
     dimse_passcodes: dict[str, SecretStr] = Field(default_factory=dict)
     """By user name."""
     dimse_jwt_secret: SecretStr | None = None
+    http_tokens: dict[str, tuple[SecretStr, ...]] = Field(default_factory=dict)
+    """By the name of the web client."""
     folder: Path = Path()
     """The folder of the file, from which paths in it are read."""
 
@@ -236,6 +244,14 @@ class Settings(Configuration):
         """Whether callers may query and retrieve whose AE title is not among the partners."""
         answer = self.unknown_partners.query
         return self.listen.loopback if answer is None else answer == "accept"
+
+    @property
+    def web_clients(self) -> Mapping[str, Grant]:
+        """What each client of the web door may do that can say who it is.
+
+        :raises ConfigurationError: clients and tokens do not fit together.
+        """
+        return (self.auth or Auth(kind="none")).granted(self.http_tokens)
 
     @property
     def embedded(self) -> EmbeddedPlaces:
@@ -323,6 +339,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             f"{file}: user_identity.required: nobody could prove anything: set "
             "GANTRY_DIMSE_PASSCODES, GANTRY_DIMSE_JWT_SECRET or user_identity.jwt_key"
         )
+    tokens = environ.get("GANTRY_HTTP_TOKENS")
     values = {name: getattr(configuration, name) for name in Configuration.model_fields}
     return Settings.model_validate(
         values
@@ -332,6 +349,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             # Symbolic links resolved, so that two names of one folder are one run.
             "data": data.resolve(),
             "dimse_passcodes": parse_passcodes(passcodes) if passcodes else {},
+            "http_tokens": parse_tokens(tokens) if tokens else {},
             "folder": file.parent if file else Path(),
             "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),
         }

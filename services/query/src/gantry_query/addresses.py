@@ -54,13 +54,18 @@ class PublicAddress:
         return f"{scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
 
     def _is_proxy(self, request: Request) -> bool:
-        if request.client is None or not self._trusted:
-            return False
-        try:
-            caller = ip_address(request.client.host)
-        except ValueError:
-            return False
-        return any(caller in network for network in self._trusted)
+        return comes_from(request.client.host if request.client else None, self._trusted)
+
+
+def comes_from(host: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether a caller's address is in one of these networks; None: it has none."""
+    if host is None or not networks:
+        return False
+    try:
+        caller = ip_address(host)
+    except ValueError:
+        return False
+    return any(caller in network for network in networks)
 
 
 def _forwarded(header: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ STOP_GRACE = 30.0
 def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
+    settings.web_clients  # noqa: B018 (here too, for what is wrong with them is then one line)
     address, ports = settings.listen.address, settings.ports
     web_listener = listen(address, ports.http, "DICOMweb")
     dimse_listener = listen(address, ports.query_dimse, "query over DIMSE")

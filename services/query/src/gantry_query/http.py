@@ -16,6 +16,7 @@ from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.errors import GantryError
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
+from gantry_query.access import access_of
 from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
@@ -83,7 +84,8 @@ def main() -> int:
     )
     watch.start()
     try:
-        serve(make_app(archive, origins=settings.http.origins), process.sockets[LISTENER])
+        app = make_app(archive, origins=settings.http.origins, access=access_of(settings))
+        serve(app, process.sockets[LISTENER])
     finally:
         process.stopping.set()
         watch.join()

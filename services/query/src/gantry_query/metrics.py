@@ -16,6 +16,11 @@ SENT_BYTES = metrics.counter(
     "gantry_query_http_sent_bytes_total", "Bytes of HTTP answers without their heads", ["route"]
 )
 ACTIVE = metrics.gauge("gantry_query_http_requests_active", "HTTP requests that are being answered")
+REFUSED = metrics.counter(
+    "gantry_query_http_refused_total",
+    "HTTP requests that their caller has no right to, by reason",
+    ["reason"],
+)
 INSTANCES = metrics.counter(
     "gantry_query_http_instances_total",
     "Instances sent over HTTP by the form they were sent in",

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from gantry_domain.errors import GantryError
+from gantry_query.access import Access, Gate
 from gantry_query.archive import Archive
 from gantry_query.bulk_routes import bulk_router
 from gantry_query.door import Door, Origins
@@ -26,8 +27,13 @@ from gantry_query.wado_uri import uri_router
 PREFIXES = ("/dicomweb", "/p/{partition}/dicomweb")
 
 
-def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
-    """The application over an archive; `origins` are the web pages that may read its answers."""
+def make_app(
+    archive: Archive, *, origins: Sequence[str] = (), access: Access | None = None
+) -> ASGIApp:
+    """The application over an archive; `origins` are the web pages that may read its answers.
+
+    `access` says who may do what; None: anyone everything.
+    """
     # Interactive pages would load scripts from elsewhere.
     app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
     routers = (
@@ -49,7 +55,7 @@ def make_app(archive: Archive, *, origins: Sequence[str] = ()) -> ASGIApp:
         app.add_route(f"{prefix}/openapi.json", _answering(document))
     for error in (GantryError, HTTPException, Exception):
         app.add_exception_handler(error, answer)
-    return Door(app, origins=Origins(origins))
+    return Door(Gate(app, access=access) if access else app, origins=Origins(origins))
 
 
 def _answering(document: Json) -> Callable[[Request], Awaitable[Response]]:
