@@ -23,12 +23,15 @@ from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.negotiation import Negotiated
 from gantry_dimse.observer import Ending, Fault
 from gantry_dimse.pdu import HEADER, PDV_HEADER
+from gantry_dimse.storage import StoreRequest
 from gantry_testkit.door import (
     ABORT_BY_USER,
     EXPLICIT,
     RELEASE,
     RELEASED,
     Door,
+    Incoming,
+    Memory,
     aborted_by_provider,
     associated,
     association_request,
@@ -47,6 +50,26 @@ from gantry_testkit.waiting import until
 @pytest.fixture
 def door(open_door: Callable[..., Door]) -> Door:
     return open_door()
+
+
+class SlowMemory(Memory):
+    """A store that takes its time for each piece."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.taken = 0
+
+    def begin(self, request: StoreRequest) -> Incoming:
+        return SlowIncoming(self, request)
+
+
+class SlowIncoming(Incoming):
+    def write(self, fragment: memoryview) -> None:
+        assert isinstance(self.memory, SlowMemory)
+        threading.Event().wait(self.memory.seconds)
+        super().write(fragment)
+        self.memory.taken += 1
 
 
 class TestStorage:
@@ -252,6 +275,40 @@ class TestBreaches:
         assert door.notes.endings == [(Ending.TOO_SLOW, "an object took longer than 1 s")]
         assert len(door.storage.stored) == 4
         assert len(door.storage.aborted) == 1
+
+    def test_objects_that_come_too_slowly(self, open_door: Callable[..., Door]) -> None:
+        door = open_door(minimum_rate=1000, rate_window=1.0, dimse_timeout=20)
+        with established(door) as sock:
+            sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(0, bytes(500))))
+            begun = time.monotonic()
+            with suppress(OSError):
+                while not door.notes.endings and time.monotonic() - begun < 10:
+                    sock.sendall(p_data(pdv(0, b"x")))
+                    threading.Event().wait(0.1)
+            assert receive(sock) == ABORT_BY_USER
+        until(lambda: door.notes.endings)
+        detail = "fewer than 1000 bytes of an object a second"
+        assert door.notes.endings == [(Ending.TOO_SLOW, detail)]
+        assert len(door.storage.aborted) == 1
+
+    def test_a_slow_store_is_not_the_peers_fault(self, open_door: Callable[..., Door]) -> None:
+        storage = SlowMemory(0.3)
+        door = open_door(handler=storage, minimum_rate=1000, rate_window=0.5)
+        with established(door) as sock:
+            sock.sendall(p_data(pdv(3, store_request())))
+            for _ in range(5):
+                sock.sendall(p_data(pdv(0, bytes(100))))
+                until(lambda taken=storage.taken: storage.taken > taken)
+            sock.sendall(p_data(pdv(2, b"end")) + RELEASE)
+            assert receive(sock).endswith(RELEASED)
+        # Between messages nobody is too slow.
+        with established(door) as sock:
+            threading.Event().wait(1.2)
+            sock.sendall(RELEASE)
+            assert receive(sock) == RELEASED
+        assert len(storage.stored) == 1
+        until(lambda: len(door.notes.endings) == 2)
+        assert {ending for ending, _ in door.notes.endings} == {Ending.RELEASED}
 
     def test_a_declared_size_costs_no_memory(self, door: Door) -> None:
         before = resident()

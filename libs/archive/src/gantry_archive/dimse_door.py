@@ -26,6 +26,7 @@ def server_limits(door: DimseDoor) -> ServerLimits:
 
 
 def user_identities(settings: Settings) -> UserIdentities:
+        minimum_rate=door.minimum_rate,
     """The users that callers may prove to be. Raises `ConfigurationError`."""
     section, secret = settings.user_identity, settings.dimse_jwt_secret
     public_key = None

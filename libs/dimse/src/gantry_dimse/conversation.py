@@ -8,6 +8,7 @@ from gantry_dimse.limits import Departure, ServerLimits
 from gantry_dimse.messages import MessageService
 from gantry_dimse.observer import Ending
 from gantry_dimse.operations import OperationBroken
+from gantry_dimse.pace import Pace
 from gantry_dimse.pdu import (
     RELEASE_RESPONSE,
     SERVICE_PROVIDER,
@@ -43,6 +44,7 @@ def converse(
 ) -> Farewell:
     """Serve the messages of an association to its end. Raises `ConnectionLost`."""
     reader = PDUReader(messages)
+    pace = Pace(minimum=limits.minimum_rate, window=limits.rate_window)
     view = memoryview(bytearray(_BUFFER))
     kept = 0
     last_heard = time.monotonic()
@@ -54,6 +56,7 @@ def converse(
             underway = messages.in_message or not reader.between_pdus or kept > 0
             if messages.answering:
                 messages.go_on()
+            asked = time.monotonic()
             if messages.awaiting_peer:
                 received = connection.receive_into(view[kept:], more_expected=True)
             elif messages.answering:
@@ -62,6 +65,10 @@ def converse(
             else:
                 received = connection.receive_into(view[kept:], more_expected=underway)
             if received:
+            waited = time.monotonic() - asked
+            if pace.too_slow(messages.receiving_since, waited=waited, received=received):
+                detail = f"fewer than {limits.minimum_rate} bytes of an object a second"
+                return Farewell(Ending.TOO_SLOW, detail, encode_abort(SERVICE_USER))
                 end = kept + received
                 used = reader.feed(view[:end])
                 if messages.released:

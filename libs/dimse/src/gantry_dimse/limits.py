@@ -14,9 +14,10 @@ class ServerLimits:
     `max_pdu` is what we announce: 0 is unlimited. `max_pdu_sent`: we send no longer ones, whatever
     the peer announces. `acse_timeout`: from the connection to the complete request.
     `dimse_timeout`: between two pieces of one message. `network_timeout`: between two messages.
-    `longest_reception`: from the command of a message to the end of its data set. `send_timeout`:
-    how long a peer may take nothing of what we send. `max_connections`: of this process, with those
-    that are no association (yet).
+    `longest_reception`: from the command of a message to the end of its data set. `minimum_rate`:
+    bytes of a data set a second, over `rate_window`; 0: any. `send_timeout`: how long a peer may
+    take nothing of what we send. `max_connections`: of this process, with those that are no
+    association (yet). `max_pending_per_host`: of one host, that brought no request yet.
     """
 
     max_pdu: int = DEFAULT_MAX_PDU
@@ -25,6 +26,8 @@ class ServerLimits:
     dimse_timeout: float = 300.0
     network_timeout: float = 300.0
     longest_reception: float = float("inf")
+    minimum_rate: int = 0
+    rate_window: float = 60.0
     send_timeout: float = 30.0
     max_connections: int = 256
 

@@ -9,6 +9,7 @@ from gantry_runtime.section import Section
 from gantry_runtime.values import (
     Duration,
     LargestPDU,
+    MinimumRate,
     Network,
     Size,
     UniqueIdentifier,
@@ -50,6 +51,8 @@ class DimseDoor(Section):
     max_pdu_sent: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 128 * 2**10
     """Bytes: no longer PDU is sent, whatever the peer announces."""
 
+    minimum_rate: MinimumRate = 2**10
+    """Bytes of a data set a second, over a minute of waiting for the peer; 0: any."""
 
 class Ingress(DimseDoor):
     """The DIMSE front door."""

@@ -63,6 +63,11 @@ def parse_size(value: object) -> int:
     return size
 
 
+def parse_minimum_rate(value: object) -> int:
+    """The fewest bytes a second, written as a size; 0 is any."""
+    return 0 if type(value) is int and value == 0 else parse_size(value)
+
+
 def parse_largest_pdu(value: object) -> int:
     """The largest PDU that a peer may send, written as a size; 0 is unlimited (PS3.8 Annex D.1)."""
     size = 0 if type(value) is int and value == 0 else parse_size(value)
@@ -177,6 +182,7 @@ def expand_shorthand(value: Any) -> Any:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+MinimumRate = Annotated[int, BeforeValidator(parse_minimum_rate)]
 LargestPDU = Annotated[int, BeforeValidator(parse_largest_pdu)]
 AETitle = Annotated[str, AfterValidator(check_ae_title)]
 UniqueIdentifier = Annotated[str, AfterValidator(check_uid)]
