@@ -341,13 +341,17 @@ def test_a_store_that_goes_away_for_a_while(make_ingress: Callable[..., Ingress]
     until(lambda: len(modality.acknowledged) > 5, "images come in")
     away = ingress.objects.with_name("away")
     ingress.objects.rename(away)
-    until(lambda: ingress.ready()[0] == 503, "not ready")
-    assert "cannot be used" in ingress.ready()[1]
+    until(lambda: "cannot be used" in ingress.ready()[1], "it says what it lacks")
     assert str(ingress.objects) not in ingress.ready()[1]
+    # Those who send are still led here, and what is not accepted cannot wait.
+    assert ingress.ready()[0] == 200
+    assert echo(ingress.port) == 0
+    assert ingress.metric("gantry_ingress_store_away") == 1
     away.rename(ingress.objects)
     before = len(modality.acknowledged)
     until(lambda: len(modality.acknowledged) > before + 5, "images come in again")
-    until(lambda: ingress.ready()[0] == 200, "ready again")
+    until(lambda: "cannot be used" not in ingress.ready()[1], "it lacks nothing")
+    assert ingress.metric("gantry_ingress_store_away") == 0
     modality.finish()
     # It was waited out: no device noticed.
     assert not modality.refused
@@ -405,6 +409,7 @@ def test_a_process_that_starts_again_makes_no_new_store(ingress: Ingress) -> Non
     for pid in ingress.children():
         os.kill(pid, signal.SIGKILL)
     until(lambda: "cannot be used" in ingress.ready()[1], "not ready")
+    assert ingress.ready()[0] == 503
     assert not ingress.objects.exists()
     away.rename(ingress.objects)
     until(lambda: ingress.ready()[0] == 200, "ready again")

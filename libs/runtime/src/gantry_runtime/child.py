@@ -151,7 +151,7 @@ class Child:
             return
         state = told.get("state")
         if state in {"ready", "not_ready"} and self._kill_at is None:
-            if state != self._state:
+            if state != self._state or bool(told["reason"]) != bool(self._reason):
                 log.info("process_" + state, name=self.name, reason=told["reason"])
             self._state, self._reason = state, told["reason"]
 

@@ -15,7 +15,10 @@ _MOST_REQUESTS = 16
 
 @dataclass(frozen=True, slots=True)
 class ProcessHealth:
-    """How one child fares; `reason` says why it is not ready and holds no patient data."""
+    """How one child fares.
+
+    `reason` says why it is not ready, or what it lacks although it is; it holds no patient data.
+    """
 
     name: str
     state: ProcessState

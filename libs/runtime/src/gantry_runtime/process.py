@@ -4,8 +4,8 @@ The supervisor hands over, in the environment, a pipe for status lines and the l
 
     _GANTRY_PROCESS=dimse-0  _GANTRY_STATUS=7  _GANTRY_SOCKETS=dimse=5,http=6  _GANTRY_PARENT=4711
 
-A status line is JSON: ``{"state": "ready"}``, ``{"state": "not_ready", "reason": "..."}``, or
-``{}``, a beat. Outside of a supervisor (a debugger, a test) all of it is absent and nothing is
+A status line is JSON: ``{"state": "ready", "reason": ""}``, or with ``"not_ready"``, or ``{}``, a
+beat. Outside of a supervisor (a debugger, a test) all of it is absent and nothing is
 told.
 """
 
@@ -42,9 +42,12 @@ class Process:
         self._lock = threading.Lock()
         self._told: tuple[str, str] | None = None
 
-    def ready(self) -> None:
-        """All that this process needs is there and it takes work."""
-        self._tell("ready", "")
+    def ready(self, lacking: str = "") -> None:
+        """This process takes work.
+
+        `lacking`: what it waits for meanwhile, shown on /readyz; it holds no patient data.
+        """
+        self._tell("ready", lacking[:_LONGEST_REASON])
 
     def not_ready(self, reason: str) -> None:
         """Something is away; `reason` is shown on /readyz and holds no patient data."""

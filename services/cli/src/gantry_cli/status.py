@@ -78,7 +78,7 @@ def _service_row(name: str, health: dict[str, Any] | None) -> tuple[str, str]:
         f"{process['name']} {process['state'].replace('_', ' ')}"
         + (f": {process['reason']}" if process["reason"] else "")
         for process in processes
-        if process["state"] != "ready"
+        if process["state"] != "ready" or process["reason"]
     ]
     return name, "; ".join([line, *waiting])
 

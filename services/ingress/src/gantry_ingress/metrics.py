@@ -2,7 +2,7 @@
 
 from gantry_archive.association_watch import association_metrics
 from gantry_archive.receipt_metrics import receipt_metrics
-from gantry_runtime.metrics import counter, histogram
+from gantry_runtime.metrics import counter, gauge, histogram
 
 ASSOCIATIONS = association_metrics("ingress")
 INSTANCES = counter(
@@ -24,5 +24,9 @@ STAGE_SECONDS = histogram(
     "is durable)",
     ["stage"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+STORE_AWAY = gauge(
+    "gantry_ingress_store_away",
+    "Processes that cannot reach the object store: what they receive waits, then gets A700",
 )
 RECEIPTS = receipt_metrics("ingress")

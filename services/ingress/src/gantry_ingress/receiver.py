@@ -1,9 +1,9 @@
 """`python -m gantry_ingress.receiver FILE`: one process that serves the DIMSE front door.
 
-FILE is where the processes count their associations together. The process is ready while the
-object store's probe succeeds. It accepts associations when it is not, too: a short outage is waited
-out object by object, and a long one is answered with A700, which tells a sender more than a port
-that is closed.
+FILE is where the processes count their associations together. The process is ready as soon as it
+accepts associations, and stays so when the object store goes away: a short outage is waited out
+object by object, and a long one is answered with A700, which tells a sender more than a port that
+is closed.
 """
 
 import sys
@@ -107,9 +107,11 @@ def _probe(store: ObjectStore, process: Process) -> float:
     try:
         store.probe()
     except TransientError as error:
-        process.not_ready(str(error))
+        metrics.STORE_AWAY.set(1)
+        process.ready(lacking=str(error))
         return _RETRY_SECONDS
     process.ready()
+    metrics.STORE_AWAY.set(0)
     return _PROBE_SECONDS
 
 
