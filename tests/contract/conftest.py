@@ -15,6 +15,7 @@ import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_archive.dimse_door import listen_tls
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
@@ -248,6 +249,7 @@ def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
         server = make_server(
             settings,
             listener,
+            tls_listener=listen_tls(settings, settings.listen.query_tls_port, "query over TLS"),
             engine=engine,
             store=lambda: store or DirectoryStore(folder / "objects"),
             pools=pools,

@@ -46,8 +46,9 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         database: postgresql://gantry@db.example:5433/pacs?sslmode=require
         broker: redis://redis.example:6379/2
         objects: store
-        listen: {address: 127.0.0.2, tls_port: 2762, tls_certificate: own.pem, tls_key: /k/own.key,
-                 tls_ca: ca.pem, proxies: [10.9.0.0/16]}
+        listen: {address: 127.0.0.2, tls_port: 2762, query_tls_port: 2763,
+                 tls_certificate: own.pem, tls_key: /k/own.key, tls_ca: ca.pem,
+                 proxies: [10.9.0.0/16]}
         partners:
           - {ae_title: CT01, certificate: [ct01.example], hosts: [10.1.2.0/24, "fd00::1"],
              charset: GB18030, partition: north,
@@ -253,6 +254,11 @@ def test_a_mistake_is_one_line_with_the_file_and_the_key(
     load: Load, tmp_path: Path, text: str, expected: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
+        ("listen: {query_tls_port: 2763}", "listen: query_tls_port needs tls_certificate"),
+        (
+            "listen: {tls_port: 1, query_tls_port: 1, tls_certificate: a, tls_key: b}",
+            "tls_port and query_tls_port are one port",
+        ),
         load(text)
     line = str(caught.value)
     assert line.startswith(f"{tmp_path / 'gantry.yaml'}: ")

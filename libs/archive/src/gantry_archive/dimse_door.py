@@ -1,14 +1,19 @@
-"""Of the settings, what each DIMSE port needs: its limits, and who may call."""
+"""Of the settings, what each DIMSE port needs: its limits, its TLS, and who may call."""
 
+import socket
 from pathlib import Path
 
 from gantry_dimse.limits import ServerLimits
 from gantry_dimse.partners import Caller, Partners
-from gantry_dimse.tls import TLSFiles
+from gantry_dimse.tls import ServerTLS, TLSFiles, check_tls_files
 from gantry_dimse.user_identity import TokenKey, UserIdentities
 from gantry_domain.errors import ConfigurationError
+from gantry_runtime.listening import listen
+from gantry_runtime.logs import get_logger
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings
+
+log = get_logger(__name__)
 
 
 def server_limits(door: DimseDoor) -> ServerLimits:
@@ -53,8 +58,25 @@ def user_identities(settings: Settings) -> UserIdentities:
     )
 
 
-def tls_files(settings: Settings) -> TLSFiles | None:
-    """The files of the TLS port; None: there is none."""
+def listen_tls(settings: Settings, port: int | None, purpose: str) -> socket.socket | None:
+    """The listening socket of a port for TLS, where there is one.
+
+    Raises `ConfigurationError`, also for files that are no use: here too, for it is then one line.
+    """
+    files = _tls_files(settings)
+    if port is None or files is None:
+        return None
+    check_tls_files(files)
+    return listen(settings.listen.address, port, purpose)
+
+
+def server_tls(settings: Settings) -> ServerTLS | None:
+    """The TLS of a DIMSE port. Raises `ConfigurationError`."""
+    files = _tls_files(settings)
+    return ServerTLS(files, on_refused=_tell_refused) if files else None
+
+
+def _tls_files(settings: Settings) -> TLSFiles | None:
     if settings.tls is None:
         return None
     password = settings.tls_key_password
@@ -67,6 +89,10 @@ def tls_files(settings: Settings) -> TLSFiles | None:
 
 
 def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) -> Partners:
+def _tell_refused(error: ConfigurationError) -> None:
+    log.error("tls_files_refused", reason=str(error))
+
+
     """The configured partners as a port treats them."""
     return Partners(
         own_titles=settings.ae_titles,

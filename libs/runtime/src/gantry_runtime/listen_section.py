@@ -1,4 +1,4 @@
-"""What the configuration says of listeners: the address, the port for TLS, proxies before it."""
+"""What the configuration says of listeners: the address, the ports for TLS, proxies before them."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +11,7 @@ from gantry_runtime.values import IPAddress, Network
 
 
 class TLSPlaces(NamedTuple):
-    """The PEM files of a TLS port, absolute."""
+    """The PEM files of the TLS ports, absolute."""
 
     certificate: Path
     key: Path
@@ -24,8 +24,10 @@ class Listen(Section):
     address: IPAddress = "127.0.0.1"
     tls_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The port of the front door over TLS, taken as it is written; None: there is none."""
+    query_tls_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port of query and retrieve over TLS, likewise."""
     tls_certificate: str | None = None
-    """Its certificate with the chain, PEM."""
+    """The certificate of both with the chain, PEM."""
     tls_key: str | None = None
     """The key, PEM; a password is in GANTRY_TLS_KEY_PASSWORD."""
     tls_ca: str | None = None
@@ -35,10 +37,16 @@ class Listen(Section):
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        if self.tls_port is not None and not (self.tls_certificate and self.tls_key):
-            raise ValueError("tls_port needs tls_certificate and tls_key")
-        if self.tls_port is None and (self.tls_certificate or self.tls_key or self.tls_ca):
-            raise ValueError("the TLS files are of no use without tls_port, such as 2762")
+        ports = {"tls_port": self.tls_port, "query_tls_port": self.query_tls_port}
+        wanted = [name for name, port in ports.items() if port is not None]
+        if wanted and not (self.tls_certificate and self.tls_key):
+            raise ValueError(f"{wanted[0]} needs tls_certificate and tls_key")
+        if not wanted and (self.tls_certificate or self.tls_key or self.tls_ca):
+            raise ValueError(
+                "the TLS files are of no use without tls_port, such as 2762, or query_tls_port"
+            )
+        if len(wanted) > 1 and self.tls_port == self.query_tls_port:
+            raise ValueError("tls_port and query_tls_port are one port")
         return self
 
     @property
@@ -48,7 +56,7 @@ class Listen(Section):
 
     def tls_places(self, folder: Path) -> TLSPlaces | None:
         """The files, seen from the folder of the configuration; None without a port for TLS."""
-        if self.tls_port is None or self.tls_certificate is None or self.tls_key is None:
+        if self.tls_certificate is None or self.tls_key is None:
             return None
         return TLSPlaces(
             folder / Path(self.tls_certificate).expanduser(),

@@ -279,7 +279,7 @@ class Settings(Configuration):
 
     @property
     def tls(self) -> TLSPlaces | None:
-        """Where the TLS files of the front door are, if it has a port for TLS."""
+        """Where the TLS files of the DIMSE ports are, if one of them is for TLS."""
         return self.listen.tls_places(self.folder)
 
     @property

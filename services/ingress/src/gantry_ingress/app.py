@@ -3,8 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from gantry_archive.dimse_door import tls_files, user_identities
-from gantry_dimse.tls import check_tls_files
+from gantry_archive.dimse_door import listen_tls, user_identities
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
@@ -26,10 +25,9 @@ def main() -> int:
     address = settings.listen.address
     sockets = {LISTENER: listen(address, settings.ports.dimse, "storage over DIMSE")}
     user_identities(settings)  # here too, for what is wrong with them is then one line
-    files = tls_files(settings)
-    if files is not None and settings.listen.tls_port is not None:
-        check_tls_files(files)
-        sockets[TLS_LISTENER] = listen(address, settings.listen.tls_port, "storage over TLS")
+    secure = listen_tls(settings, settings.listen.tls_port, "storage over TLS")
+    if secure is not None:
+        sockets[TLS_LISTENER] = secure
     with tempfile.TemporaryDirectory(prefix="gantry-ingress-") as folder:
         receiver = ProcessSpec(
             name="receiver",

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
-from gantry_archive.dimse_door import partners_of, server_limits, tls_files, user_identities
+from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_archive.staging import LONGEST_TRANSFER
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
-from gantry_dimse.tls import ServerTLS
-from gantry_domain.errors import ConfigurationError, TransientError
+from gantry_domain.errors import TransientError
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
@@ -71,7 +70,6 @@ def _make_server(
     slots: AssociationSlots,
 ) -> DimseServer:
     limits = settings.ingress
-    files = tls_files(settings)
     partners = partners_of(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
@@ -92,14 +90,10 @@ def _make_server(
         identities=user_identities(settings),
         shares_listener=limits.processes > 1,
         tls_listener=process.sockets.get(TLS_LISTENER),
-        tls=ServerTLS(files, on_refused=_tell_refused) if files else None,
+        tls=server_tls(settings),
         proxies=settings.listen.proxies,
         congested=watermarks_of(settings).congested,
     )
-
-
-def _tell_refused(error: ConfigurationError) -> None:
-    log.error("tls_files_refused", reason=str(error))
 
 
 def _probe(store: ObjectStore, process: Process) -> float:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.destinations import destination_timeouts, destinations
-from gantry_archive.dimse_door import partners_of, server_limits, user_identities
+from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.operations import Operation, OperationKey
@@ -29,7 +29,7 @@ from gantry_domain.errors import GantryError
 from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
-from gantry_query.app import DIMSE_LISTENER, STOP_GRACE
+from gantry_query.app import DIMSE_LISTENER, DIMSE_TLS_LISTENER, STOP_GRACE
 from gantry_query.find import FindService
 from gantry_query.retrieve import RetrieveService, Retrieving
 from gantry_runtime.entry import run
@@ -120,6 +120,7 @@ def main() -> int:
     )
     server.start()
     log.info("find_started")
+        tls_listener=process.sockets.get(DIMSE_TLS_LISTENER),
     _watch(process, engine, settings.database_url)
     drained = server.drain(_DRAIN_SECONDS)
     server.close()
@@ -138,6 +139,7 @@ def make_server(
     store: Callable[[], ObjectStore],
     pools: Pools,
     slots: AssociationSlots,
+    tls_listener: socket.socket | None = None,
 ) -> DimseServer:
     """The server of one process. `store` raises a `TransientError` while there is none."""
     limits = settings.query
@@ -191,6 +193,8 @@ def make_server(
 def _watch(process: Process, engine: Engine, database_url: str) -> None:
     """Tell the supervisor whether the index can be asked, until the process shall stop."""
     migrated = False
+        tls_listener=tls_listener,
+        tls=server_tls(settings),
     while not process.stopping.is_set():
         try:
             migrated = migrated or migrations.is_current(database_url)
