@@ -236,6 +236,6 @@ class TestRejections:
         child.wait()
         child.stdout.close()
         assert [slots.take() is None for _ in range(3)] == [False, False, True]
-        slots.release(mine)
+        mine.release()
         assert slots.take() == mine
         slots.close()

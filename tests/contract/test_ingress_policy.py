@@ -1,6 +1,8 @@
 """What is granted to a caller, over real sockets: how many associations, in which syntaxes."""
 
+import socket
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,10 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gantry_dimse.limits import Terms
-from gantry_dimse.observer import Peer
+from gantry_dimse.observer import Fault, Peer
 from gantry_dimse.partners import Caller, Partners
 from gantry_dimse.pdu import HEADER
-from gantry_dimse.slots import AssociationSlots
+from gantry_dimse.slots import AssociationSlots, claims_of
 from gantry_testkit.door import (
     EXPLICIT,
     IMPLICIT,
@@ -95,14 +97,70 @@ class TestLimitOfOneCaller:
 
     def test_processes_count_one_caller_together(self, tmp_path: Path) -> None:
         mine = AssociationSlots(tmp_path / "slots", count=10)
-        taken = mine.take("CT01", most=1)
+        terms = Terms(max_associations=1)
+        first, same, other = (
+            claims_of(Peer(title, "GANTRY", "192.0.2.1"), terms) for title in ("CT01", "ct01", "B")
+        )
+        taken = mine.take(first)
         assert taken is not None
-        assert mine.take("ct01", most=1) is None
-        assert mine.take("CT02", most=1) is not None
-        mine.release(taken)
-        assert mine.take("CT01", most=1) is not None
+        assert mine.take(same) is None
+        assert mine.take(other) is not None
+        taken.release()
+        assert mine.take(first) is not None
         assert mine.held == 2
         mine.close()
+
+
+class TestLimitOfOneHost:
+    def test_whatever_the_titles(self, open_door: Callable[..., Door], tmp_path: Path) -> None:
+        slots = AssociationSlots(tmp_path / "slots", count=10)
+        partners = Partners(
+            own_titles=["GANTRY"], callers=[], accept_unknown=True, max_associations_per_host=2
+        )
+        # Behind a balancer every caller is the host that it names.
+        door = open_door(
+            slots=slots, terms=partners.terms, proxies=[ip_network("127.0.0.1")], acse_timeout=5
+        )
+
+        def ask(host: str) -> tuple[socket.socket, bytes]:
+            sock = door.connect()
+            sock.sendall(f"PROXY TCP4 {host} 127.0.0.1 5000 11112\r\n".encode())
+            sock.sendall(association_request())
+            return sock, sock.recv(10, socket.MSG_WAITALL)
+
+        # Those that have not asked yet do not count.
+        silent = [door.connect() for _ in range(5)]
+        held = [ask("192.0.2.1") for _ in range(2)]
+        assert [answer[0] for _, answer in held] == [2, 2]
+        last, answer = ask("192.0.2.1")
+        assert answer == rejected(2, 3, 2)
+        other, answer = ask("192.0.2.2")
+        assert answer[0] == 2
+        held[0][0].close()
+        until(lambda: slots.held == 2)
+        again, answer = ask("192.0.2.1")
+        assert answer[0] == 2
+        for sock in (last, other, again, held[1][0], *silent):
+            sock.close()
+        until(lambda: slots.held == 0)
+        door.server.close()  # its threads may still have the slots in hand
+        slots.close()
+
+    def test_one_that_only_connects_leaves_room_for_others(
+        self, open_door: Callable[..., Door]
+    ) -> None:
+        door = open_door(max_pending_per_host=3)
+        silent = [door.connect() for _ in range(3)]
+        with door.connect() as fourth:
+            assert fourth.recv(10) == b""
+        until(lambda: door.notes.faults == [Fault.TOO_MANY])
+        assert door.notes.fault_details == ["from one host, without a request"]
+        # Those that ask are no longer among them.
+        silent[0].sendall(association_request())
+        assert silent[0].recv(1) == b"\2"
+        assert door.echo() == 0
+        for sock in silent:
+            sock.close()
 
 
 class TestSyntaxesOfOneCaller:

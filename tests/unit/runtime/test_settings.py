@@ -60,7 +60,7 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
         ingress: {processes: 4, max_associations: 7, acse_timeout: 500ms, dimse_timeout: 2m,
                   network_timeout: 1h, max_pdu: 16384, max_object_size: 3GiB, store_patience: 5s,
                   sop_classes: [1.2.3.4.5], max_associations_per_ae: 3, max_pdu_sent: 8192,
-                  send_timeout: 4s}
+                  send_timeout: 4s, max_associations_per_host: 5, minimum_rate: 0}
         sweep: {after: 10s, every: 2s, limit: 5}
         """,
         GANTRY_PORT_BASE="300",
@@ -89,6 +89,8 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.ingress.acse_timeout == timedelta(milliseconds=500)
     assert settings.ingress.max_object_size == 3 * 2**30
     assert settings.ingress.max_associations_per_ae == 3
+    assert settings.ingress.max_associations_per_host == 5
+    assert (settings.ingress.minimum_rate, settings.query.minimum_rate) == (0, 1024)
     assert settings.ingress.max_pdu_sent == 8192
     assert settings.ingress.send_timeout == timedelta(seconds=4)
     assert settings.partners[1].max_associations == 2
@@ -96,6 +98,28 @@ def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     assert settings.ingress.sop_classes == ("1.2.3.4.5",)
     assert settings.sweep.every == timedelta(seconds=2)
     assert settings.ports.ingress_metrics == 9401
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        ("broker: redis://r/0\ningress: {max_associations_per_ae: 3}", True),
+        ("broker: redis://r/0\ningress: {max_associations_per_host: 3}", True),
+        ("broker: redis://r/0\npartners: [{ae_title: A, max_associations: 3}]", True),
+        ("broker: redis://r/0", False),
+        (
+            "broker: redis://r/0\ningress: {max_associations_per_ae: 3, cluster_limits: false}",
+            False,
+        ),
+        ("ingress: {max_associations_per_ae: 3}", False),
+        ("ingress: {max_associations_per_ae: 3, cluster_limits: true}", True),
+    ],
+)
+def test_limits_of_callers_hold_in_the_cluster_where_there_may_be_one(
+    load: Load, text: str, shared: bool
+) -> None:
+    settings = load(text)
+    assert settings.limits_in_cluster(settings.ingress) is shared
 
 
 def test_the_object_store_may_be_a_bucket(load: Load, tmp_path: Path) -> None:
@@ -221,7 +245,13 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("objects: {url: s3://bucket, kms_key: x}", "kms_key belongs to the encryption aws:kms"),
         ("listen: {address: localhost}", "listen.address: 'localhost' is no IP address"),
         ("listen: {tls_port: 2762}", "listen: tls_port needs tls_certificate and tls_key"),
+        ("listen: {query_tls_port: 2763}", "listen: query_tls_port needs tls_certificate"),
+        (
+            "listen: {tls_port: 1, query_tls_port: 1, tls_certificate: a, tls_key: b}",
+            "tls_port and query_tls_port are one port",
+        ),
         ("listen: {tls_key: x}", "of no use without tls_port"),
+        ("ingress: {minimum_rate: -1}", "ingress.minimum_rate"),
         ("partners: [{ae_title: A, certificate: [x]}]", "listen.tls_ca does not say who signs"),
         ("listen: {address: 0.0.0.0}", "write `auth: none`"),
         ("auth: password", "auth.kind: must be 'none', 'token' or 'proxy'"),
@@ -254,11 +284,6 @@ def test_a_mistake_is_one_line_with_the_file_and_the_key(
     load: Load, tmp_path: Path, text: str, expected: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        ("listen: {query_tls_port: 2763}", "listen: query_tls_port needs tls_certificate"),
-        (
-            "listen: {tls_port: 1, query_tls_port: 1, tls_certificate: a, tls_key: b}",
-            "tls_port and query_tls_port are one port",
-        ),
         load(text)
     line = str(caught.value)
     assert line.startswith(f"{tmp_path / 'gantry.yaml'}: ")

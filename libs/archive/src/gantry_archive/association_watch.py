@@ -27,6 +27,7 @@ class AssociationMetrics:
     active: Gauge
     faulted: Counter
     failures: Counter
+    cluster_limits_away: Gauge
 
 
 def association_metrics(service: str) -> AssociationMetrics:
@@ -54,6 +55,11 @@ def association_metrics(service: str) -> AssociationMetrics:
         ),
         failures=counter(
             f"{prefix}_failures_total", "Associations that ended by an error of our own"
+        ),
+        cluster_limits_away=gauge(
+            f"{prefix}_cluster_limits_away",
+            "Processes in which the limits of callers hold on this machine alone, for the broker is"
+            " away",
         ),
     )
 

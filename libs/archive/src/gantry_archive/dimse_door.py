@@ -15,6 +15,8 @@ from gantry_runtime.settings import Settings
 
 log = get_logger(__name__)
 
+_PENDING_PER_HOST = 32
+
 
 def server_limits(door: DimseDoor) -> ServerLimits:
     """The limits of a port's server, in one process."""
@@ -24,14 +26,15 @@ def server_limits(door: DimseDoor) -> ServerLimits:
         acse_timeout=door.acse_timeout.total_seconds(),
         dimse_timeout=door.dimse_timeout.total_seconds(),
         network_timeout=door.network_timeout.total_seconds(),
+        minimum_rate=door.minimum_rate,
         send_timeout=door.send_timeout.total_seconds(),
-        # Those that are no association yet need room beside those that are.
-        max_connections=door.max_associations + 64,
+        # Those that are no association yet need room beside those that are; one host gets half.
+        max_connections=door.max_associations + 2 * _PENDING_PER_HOST,
+        max_pending_per_host=_PENDING_PER_HOST,
     )
 
 
 def user_identities(settings: Settings) -> UserIdentities:
-        minimum_rate=door.minimum_rate,
     """The users that callers may prove to be. Raises `ConfigurationError`."""
     section, secret = settings.user_identity, settings.dimse_jwt_secret
     public_key = None
@@ -88,11 +91,11 @@ def _tls_files(settings: Settings) -> TLSFiles | None:
     )
 
 
-def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) -> Partners:
 def _tell_refused(error: ConfigurationError) -> None:
     log.error("tls_files_refused", reason=str(error))
 
 
+def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) -> Partners:
     """The configured partners as a port treats them."""
     return Partners(
         own_titles=settings.ae_titles,
@@ -110,4 +113,5 @@ def _tell_refused(error: ConfigurationError) -> None:
         ],
         accept_unknown=accept_unknown,
         max_associations=door.max_associations_per_ae,
+        max_associations_per_host=door.max_associations_per_host,
     )

@@ -64,11 +64,11 @@ def converse(
                 received = connection.receive_now(view[kept:])
             else:
                 received = connection.receive_into(view[kept:], more_expected=underway)
-            if received:
             waited = time.monotonic() - asked
             if pace.too_slow(messages.receiving_since, waited=waited, received=received):
                 detail = f"fewer than {limits.minimum_rate} bytes of an object a second"
                 return Farewell(Ending.TOO_SLOW, detail, encode_abort(SERVICE_USER))
+            if received:
                 end = kept + received
                 used = reader.feed(view[:end])
                 if messages.released:

@@ -30,6 +30,7 @@ class ServerLimits:
     rate_window: float = 60.0
     send_timeout: float = 30.0
     max_connections: int = 256
+    max_pending_per_host: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,12 @@ class Terms:
     """What is granted to one caller.
 
     `max_associations`: at a time, over all processes; None: no limit of its own.
+    `max_associations_per_host`: of the host it calls from, under whatever titles; None: no limit.
     `transfer_syntaxes`: those that are accepted in storage contexts, in this order; None: ours.
     """
 
     max_associations: int | None = None
+    max_associations_per_host: int | None = None
     transfer_syntaxes: Sequence[str] | None = None
 
 

@@ -44,12 +44,17 @@ class Partners:
         callers: Sequence[Caller],
         accept_unknown: bool,
         max_associations: int | None = None,
+        max_associations_per_host: int | None = None,
     ) -> None:
-        """`max_associations`: of each caller that has no limit of its own; None: no limit."""
+        """`max_associations`: of each caller that has no limit of its own; None: no limit.
+
+        `max_associations_per_host`: of each host, whoever calls from there; None: no limit.
+        """
         self._own_titles = {title.casefold() for title in own_titles}
         self._callers = {caller.ae_title.casefold(): caller for caller in callers}
         self._accept_unknown = accept_unknown
         self._max_associations = max_associations
+        self._max_associations_per_host = max_associations_per_host
 
     def admit(self, peer: Peer) -> Rejection | None:
         """None, or how an association is rejected (PS3.8 Table 9-21)."""
@@ -71,6 +76,7 @@ class Partners:
         most = None if caller is None else caller.max_associations
         return Terms(
             max_associations=self._max_associations if most is None else most,
+            max_associations_per_host=self._max_associations_per_host,
             transfer_syntaxes=None if caller is None else caller.transfer_syntaxes,
         )
 

@@ -28,6 +28,7 @@ from gantry_dimse.negotiation import (
     serve_with_pynetdicom,
 )
 from gantry_dimse.observer import Ending, Fault, Observer, Peer, PeerCertificate
+from gantry_dimse.open_connections import OpenConnections
 from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.partners import within
 from gantry_dimse.pdu import SERVICE_PROVIDER, SERVICE_USER, encode_abort, encode_reject
@@ -39,7 +40,7 @@ from gantry_dimse.request import (
     parse_request,
     read_request,
 )
-from gantry_dimse.slots import AssociationSlots, Slot
+from gantry_dimse.slots import Slots, claims_of
 from gantry_dimse.storage import StorageHandler
 from gantry_dimse.tls import ServerTLS, TLSConnection, TLSFailed
 from gantry_dimse.user_identity import UserIdentities
@@ -88,7 +89,7 @@ class DimseServer:
         observer: Observer,
         storage: StorageHandler | None = None,
         operations: Mapping[OperationKey, Operation] = MappingProxyType({}),
-        slots: AssociationSlots | None = None,
+        slots: Slots | None = None,
         admit: Callable[[Peer], Rejection | None] = _admit_all,
         terms: Callable[[Peer], Terms] = _alike,
         shares_listener: bool = False,
@@ -136,7 +137,9 @@ class DimseServer:
         self._ae = _application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
-        self._connections: set[Connection] = set()
+        self._connections = OpenConnections(
+            most=limits.max_connections, most_pending_of_host=limits.max_pending_per_host
+        )
         self._associations: dict[Connection, Association | None] = {}
         self._departure = Departure()
         self._thread = threading.Thread(target=self._accept, name="dimse-accept", daemon=True)
@@ -178,9 +181,7 @@ class DimseServer:
             self._thread.join()
         with self._changed:
             self._departure.begin(0)
-            for connection in self._connections:
-                connection.break_off()
-            self._changed.wait_for(lambda: not self._connections, 5.0)
+        self._connections.break_off(patience=5.0)
         for sock in (*self._listeners, self._wake_receiver, self._wake_sender):
             sock.close()
 
@@ -227,13 +228,10 @@ class DimseServer:
         except OSError:
             sock.close()
             return
-        with self._changed:
-            room = len(self._connections) < self._limits.max_connections
-            if room:
-                self._connections.add(connection)
-        if not room:
+        too_many = self._connections.add(connection, None if within(host, self._proxies) else host)
+        if too_many:
             sock.close()
-            self._observer.faulted(host, Fault.TOO_MANY)
+            self._observer.faulted(host, Fault.TOO_MANY, too_many)
             return
         threading.Thread(
             target=self._serve, args=(connection, host), name=f"dimse {host}", daemon=True
@@ -249,9 +247,7 @@ class DimseServer:
             farewell = encode_abort(SERVICE_PROVIDER)
         finally:
             connection.close(farewell)
-            with self._changed:
-                self._connections.discard(connection)
-                self._changed.notify_all()
+            self._connections.remove(connection)
 
     def _serve_connection(self, connection: Connection, host: str) -> bytes:
         """Serve a connection to its end; return what to send before it is closed."""
@@ -271,6 +267,7 @@ class DimseServer:
             self._observer.faulted(host, reason.fault)
             # PS3.8 9.2, AA-1: whatever comes instead of a request is answered with an A-ABORT.
             return encode_abort(SERVICE_USER) if reason.fault is Fault.NOT_DICOM else b""
+        self._connections.requested(connection)
         try:
             request = parse_request(encoded)
         except UnparseableRequest:
@@ -280,16 +277,15 @@ class DimseServer:
         if rejection is not None:
             return self._reject(peer, rejection)
         terms = self._terms(peer)
-        slot: Slot | None = ()
-        if self._slots:
-            slot = self._slots.take(peer.calling_ae, most=terms.max_associations)
+        if self._slots is None:
+            return self._establish(connection, request, peer, terms)
+        slot = self._slots.take(claims_of(peer, terms))
         if slot is None:
             return self._reject(peer, LOCAL_LIMIT_EXCEEDED)
         try:
             return self._establish(connection, request, peer, terms)
         finally:
-            if self._slots:
-                self._slots.release(slot)
+            slot.release()
 
     def _refusal(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
         if self._departure.begun or self._congested(self.active):

@@ -41,18 +41,23 @@ class DimseDoor(Section):
     """Over all processes together."""
     max_associations_per_ae: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Of one calling AE title, where its partner says nothing else; None: no limit of its own."""
+    max_associations_per_host: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """From one address, under whatever titles; None: no limit."""
+    cluster_limits: bool | None = None
+    """Whether the limits of callers hold over all machines, counted in the broker, or on each
+    alone; None: where a broker is configured, for then there may be more than one."""
     acse_timeout: Duration = parse_duration("30s")
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("5m")
     send_timeout: Duration = parse_duration("30s")
     """How long a peer may take nothing of what is sent to it."""
+    minimum_rate: MinimumRate = 2**10
+    """Bytes of a data set a second, over a minute of waiting for the peer; 0: any."""
     max_pdu: LargestPDU = 128 * 2**10
     """The largest PDU that peers are told they may send; 0: unlimited."""
     max_pdu_sent: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 128 * 2**10
     """Bytes: no longer PDU is sent, whatever the peer announces."""
 
-    minimum_rate: MinimumRate = 2**10
-    """Bytes of a data set a second, over a minute of waiting for the peer; 0: any."""
 
 class Ingress(DimseDoor):
     """The DIMSE front door."""

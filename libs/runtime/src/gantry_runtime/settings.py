@@ -29,7 +29,7 @@ from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
-from gantry_runtime.services import Http, Ingress, Query, Sweep, Worker
+from gantry_runtime.services import DimseDoor, Http, Ingress, Query, Sweep, Worker
 from gantry_runtime.users import UserIdentitySection, parse_passcodes
 from gantry_runtime.values import (
     AETitle,
@@ -244,6 +244,16 @@ class Settings(Configuration):
         """Whether callers may query and retrieve whose AE title is not among the partners."""
         answer = self.unknown_partners.query
         return self.listen.loopback if answer is None else answer == "accept"
+
+    def limits_in_cluster(self, door: DimseDoor) -> bool:
+        """Whether callers of this port have limits, and these hold over all machines."""
+        limited = (
+            door.max_associations_per_ae is not None
+            or door.max_associations_per_host is not None
+            or any(partner.max_associations is not None for partner in self.partners)
+        )
+        wanted = self.broker is not None if door.cluster_limits is None else door.cluster_limits
+        return limited and wanted
 
     @property
     def web_clients(self) -> Mapping[str, Grant]:

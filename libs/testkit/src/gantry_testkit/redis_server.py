@@ -59,6 +59,11 @@ class RedisServer:
         """A new client."""
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=10)
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends the server a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Stops the server; what it held is lost."""
         self._end(signal.SIGTERM)

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gantry_archive.association_watch import AssociationWatch
+from gantry_archive.cluster_slots import slots_of
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_archive.staging import LONGEST_TRANSFER
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.server import DimseServer
-from gantry_dimse.slots import AssociationSlots
+from gantry_dimse.slots import Slots
 from gantry_domain.errors import TransientError
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
@@ -47,7 +48,13 @@ def main() -> int:
     if store is None:
         return 0
     publisher = publisher_of(settings, metrics.RECEIPTS)
-    slots = AssociationSlots(Path(sys.argv[1]), count=settings.ingress.max_associations)
+    slots = slots_of(
+        settings,
+        settings.ingress,
+        Path(sys.argv[1]),
+        service="ingress",
+        away=metrics.ASSOCIATIONS.cluster_limits_away,
+    )
     server = _make_server(settings, process, store=store, publisher=publisher, slots=slots)
     server.start()
     log.info("receiver_started")
@@ -67,7 +74,7 @@ def _make_server(
     *,
     store: ObjectStore,
     publisher: ReceiptPublisher,
-    slots: AssociationSlots,
+    slots: Slots,
 ) -> DimseServer:
     limits = settings.ingress
     partners = partners_of(
@@ -104,8 +111,8 @@ def _probe(store: ObjectStore, process: Process) -> float:
         metrics.STORE_AWAY.set(1)
         process.ready(lacking=str(error))
         return _RETRY_SECONDS
-    process.ready()
     metrics.STORE_AWAY.set(0)
+    process.ready()
     return _PROBE_SECONDS
 
 

@@ -18,13 +18,14 @@ from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
+from gantry_archive.cluster_slots import slots_of
 from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
-from gantry_dimse.slots import AssociationSlots
+from gantry_dimse.slots import Slots
 from gantry_domain.errors import GantryError
 from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.sop_classes import STORAGE_CLASSES
@@ -109,10 +110,17 @@ def main() -> int:
         application_name="gantry-query",
     )
     pools = Pools.of(settings)
-    slots = AssociationSlots(Path(sys.argv[1]), count=settings.query.max_associations)
+    slots = slots_of(
+        settings,
+        settings.query,
+        Path(sys.argv[1]),
+        service="query",
+        away=metrics.ASSOCIATIONS.cluster_limits_away,
+    )
     server = make_server(
         settings,
         process.sockets[DIMSE_LISTENER],
+        tls_listener=process.sockets.get(DIMSE_TLS_LISTENER),
         engine=engine,
         store=_LateStore(settings),
         pools=pools,
@@ -120,7 +128,6 @@ def main() -> int:
     )
     server.start()
     log.info("find_started")
-        tls_listener=process.sockets.get(DIMSE_TLS_LISTENER),
     _watch(process, engine, settings.database_url)
     drained = server.drain(_DRAIN_SECONDS)
     server.close()
@@ -138,7 +145,7 @@ def make_server(
     engine: Engine,
     store: Callable[[], ObjectStore],
     pools: Pools,
-    slots: AssociationSlots,
+    slots: Slots,
     tls_listener: socket.socket | None = None,
 ) -> DimseServer:
     """The server of one process. `store` raises a `TransientError` while there is none."""
@@ -186,6 +193,8 @@ def make_server(
         admit=partners.admit,
         terms=partners.terms,
         identities=user_identities(settings),
+        tls_listener=tls_listener,
+        tls=server_tls(settings),
         shares_listener=limits.processes > 1,
     )
 
@@ -193,8 +202,6 @@ def make_server(
 def _watch(process: Process, engine: Engine, database_url: str) -> None:
     """Tell the supervisor whether the index can be asked, until the process shall stop."""
     migrated = False
-        tls_listener=tls_listener,
-        tls=server_tls(settings),
     while not process.stopping.is_set():
         try:
             migrated = migrated or migrations.is_current(database_url)
