@@ -1,5 +1,6 @@
 """What the store does with a bucket that others cannot: parts, marks, and a bucket made ready."""
 
+import hashlib
 import os
 import threading
 import uuid
@@ -10,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from gantry_archive.reading import ReadingRules, read_object
+from gantry_domain.entries import Entry
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.keys import new_object_id, object_key
 from gantry_domain.object_place import Bucket
+from gantry_domain.receipts import Receipt
 from gantry_stores.objects import (
     ObjectExists,
     ObjectLost,
@@ -22,6 +27,7 @@ from gantry_stores.objects.s3 import S3Store
 from gantry_stores.objects.s3_parts import part_size
 from gantry_stores.objects.s3_writer import WriterMemory
 from gantry_testkit.s3_server import S3Server
+from gantry_testkit.stored import file_of, image
 from gantry_testkit.tls_door import TlsDoor
 from gantry_testkit.waiting import until
 
@@ -112,6 +118,29 @@ class TestLargeObjects:
     def test_may_have_hundreds_of_gigabytes(self) -> None:
         assert part_size(1) == part_size(2000) == 8 * MiB
         assert sum(part_size(number) for number in range(1, 10_001)) == 496_000 * MiB
+
+
+class TestHashes:
+    def test_of_what_is_put_at_once_are_beside_it(self, bucket: Bucket, store: S3Store) -> None:
+        for key, size in (("small", 2000), ("large", 9 * MiB)):
+            writer = store.create(key)
+            for start in range(0, size, MiB):
+                writer.write([bytes(min(MiB, size - start))])
+            writer.commit(sha256=bytes(range(32)))
+        assert store.stat("small").sha256 == bytes(range(32))
+        # Its metadata came before its last byte.
+        assert store.stat("large").sha256 is None
+        assert [found.sha256 for found in store.list("")] == [None, None]
+
+    def test_spare_the_worker_to_read_the_whole(self, store: S3Store) -> None:
+        told = hashlib.sha256(b"as its sender had it").digest()
+        object_id, ds = new_object_id(), image()
+        writer = store.create(object_key(object_id))
+        writer.write([file_of(ds)])
+        writer.commit(sha256=told)
+        read = read_object(Receipt(object_id), store=store, rules=ReadingRules())
+        assert isinstance(read.entry, Entry)
+        assert read.entry.sha256 == told
 
 
 class TestMemory:

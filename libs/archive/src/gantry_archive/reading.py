@@ -1,4 +1,4 @@
-"""Reads a stored object for the index: ranged reads of its header, and its hash where missing."""
+"""Reads a stored object for the index: ranged reads of its header, the whole only for its hash."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -67,14 +67,17 @@ def read_object(receipt: Receipt, *, store: ObjectStore, rules: ReadingRules) ->
     is gone, and the transient errors of the store.
     """
     key = object_key(receipt.object_id)
-    size = store.stat(key).size if receipt.size is None else receipt.size
+    size, sha256 = receipt.size, receipt.sha256
+    if size is None or sha256 is None:
+        found = store.stat(key)
+        size, sha256 = found.size, sha256 or found.sha256
     first = store.read(key, 0, WINDOW)
     try:
         parsed = parse_file_meta(first)
     except UnreadableObject as error:
         return ReadObject(Unreadable(receipt.object_id, size, None, error.reason))
     # Known or not from the receipt, so that a reindex writes the same.
-    sha256 = receipt.sha256 or dataset_sha256(store, key, parsed.dataset_offset)
+    sha256 = sha256 or dataset_sha256(store, key, parsed.dataset_offset)
     partition = parsed.meta.partition or DEFAULT_PARTITION
     try:
         header = read_header(

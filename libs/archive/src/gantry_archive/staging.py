@@ -183,14 +183,15 @@ class Staging:
         """The data set is complete: make it durable and publish its receipt."""
         if self._prefix is not None and self._refused is None:
             self._begin_object(complete=True)
-        if self._writer is not None:
+        digest, writer = self._hash.digest(), self._writer
+        if writer is not None:
             try:
-                self._patiently(self._writer.commit)
+                self._patiently(lambda: writer.commit(sha256=digest))
             except TransientError as error:
                 self._refuse_for_store(error)
         if self._refused is not None:
             return self._refused
-        receipt = Receipt(self._object_id, self._size, self._hash.digest())
+        receipt = Receipt(self._object_id, self._size, digest)
         self._publish(receipt)
         return Staged(receipt)
 

@@ -29,7 +29,7 @@ class Bucket:
     versioning: bool = False
     """The bucket must keep old versions."""
     encryption: Encryption | None = None
-    """The bucket must encrypt in this way what is put into it."""
+    """How each object is encrypted by the server."""
     kms_key: str | None = None
     """The key of `aws:kms`; None: the account's own."""
 

@@ -55,7 +55,7 @@ class Objects(Section):
     versioning: bool = False
     """Refuse a bucket that does not keep old versions."""
     encryption: Encryption | None = None
-    """Refuse a bucket that does not encrypt in this way."""
+    """Ask for it with each object, and refuse a bucket where that is not done."""
     kms_key: str | None = None
 
     @model_validator(mode="after")

@@ -3,8 +3,10 @@
 The programs are Debian's packages in `PACKAGES`; they are not started by the system.
 """
 
+import base64
 import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -55,6 +57,9 @@ rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw data = {folder}
 rgw thread pool size = 64
 rgw lc debug interval = 0
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = {kms_key}={kms_secret}
 """
 
 _CAPABILITIES = {
@@ -78,6 +83,8 @@ class S3Server:
     region = "default"
     access_key = "gantry-tests"
     secret_key = "the secret of the tests"
+    kms_key = "key-of-the-tests"
+    """The name of a key with which it encrypts objects that ask for `aws:kms`."""
 
     def __init__(self) -> None:
         self.folder = unprivileged.private_folder("gantry-s3-")
@@ -101,11 +108,11 @@ class S3Server:
             "AWS_DEFAULT_REGION": self.region,
         }
 
-    def client(self) -> Any:
+    def client(self, service: str = "s3", *, endpoint: str = "") -> Any:
         """A new client of boto3, for what the tests do themselves."""
         return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
+            service,
+            endpoint_url=endpoint or self.endpoint,
             region_name=self.region,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
@@ -141,6 +148,50 @@ class S3Server:
         policy = {"Version": "2012-10-17", "Statement": [statement]}
         self.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
+    def new_key(self) -> tuple[str, str]:
+        """Another access key of the account, and its secret."""
+        access, secret = f"key-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+        self._ceph(
+            *("radosgw-admin", "key", "create", "--uid=tests", "--key-type=s3"),
+            *(f"--access-key={access}", f"--secret-key={secret}"),
+        )
+        return access, secret
+
+    def drop_key(self, access: str) -> None:
+        """Whoever has that access key is let in no longer."""
+        self._ceph("radosgw-admin", "key", "rm", "--uid=tests", f"--access-key={access}")
+
+    def session(self) -> tuple[str, dict[str, str]]:
+        """A second gateway with STS, and credentials of it, good with their token alone.
+
+        Its own, for with STS a gateway no longer says what is wrong with a key.
+        """
+        port = free_port()
+        self._spawn(
+            *("radosgw", "-n", "client.rgw", "-f", "--rgw-s3-auth-use-sts=true"),
+            *("--rgw-sts-key=0123456789abcdef", f"--rgw-frontends=beast endpoint=127.0.0.1:{port}"),
+        )
+        allowed = {"Effect": "Allow", "Action": ["sts:GetSessionToken"], "Resource": ["*"]}
+        policy = {"Version": "2012-10-17", "Statement": [allowed]}
+        self._ceph("radosgw-admin", "caps", "add", "--uid=tests", "--caps=user-policy=*")
+        self._await_gateway(port)
+        endpoint = f"http://127.0.0.1:{port}"
+        self.client("iam", endpoint=endpoint).put_user_policy(
+            UserName="tests", PolicyName="sessions", PolicyDocument=json.dumps(policy)
+        )
+        return endpoint, self.client("sts", endpoint=endpoint).get_session_token()["Credentials"]
+
+    def at_rest(self, key: str) -> bytes:
+        """The bytes that lie on its disk for the objects under a key, of whatever bucket."""
+        pool = ("rados", "-p", "default.rgw.buckets.data")
+        named = self._ceph(*pool, "ls").decode().splitlines()
+        content, copy = b"", self.folder / "copy"
+        for name in named:
+            if key in name:
+                self._ceph(*pool, "get", name, str(copy))
+                content += copy.read_bytes()
+        return content
+
     def close(self) -> None:
         """Stops the server and removes its folder."""
         for process in reversed(self._processes):
@@ -155,7 +206,14 @@ class S3Server:
         fsid, disk = uuid.uuid4(), str(uuid.uuid4())
         monitor = f"[v2:127.0.0.1:{free_port()}/0]"
         self._configuration.write_text(
-            _CONFIGURATION.format(fsid=fsid, monitor=monitor, folder=self.folder, port=self.port)
+            _CONFIGURATION.format(
+                fsid=fsid,
+                monitor=monitor,
+                folder=self.folder,
+                port=self.port,
+                kms_key=self.kms_key,
+                kms_secret=base64.b64encode(os.urandom(32)).decode(),
+            )
         )
         self._configuration.chmod(0o644)
         keyring = self.folder / "keyring"
@@ -183,26 +241,29 @@ class S3Server:
             *("radosgw-admin", "user", "create", "--uid=tests", "--display-name=tests"),
             *(f"--access-key={self.access_key}", f"--secret-key={self.secret_key}"),
         )
-        self._await_gateway()
+        self._await_gateway(self.port)
 
-    def _await_gateway(self) -> None:
+    def _await_gateway(self, port: int) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             with suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
                 return
             if time.monotonic() > deadline or any(p.poll() is not None for p in self._processes):
                 raise RuntimeError(f"the S3 server did not start: {self._said()}")
             time.sleep(0.05)
 
-    def _run(self, *command: str) -> None:
+    def _run(self, *command: str) -> bytes:
         done = unprivileged.run(command, cwd=self.folder)
         if done.returncode:
             said = done.stdout.decode(errors="replace")
-            raise RuntimeError(f"{command[0]} failed: {said[-2000:]} {self._said()}")
+            raise RuntimeError(
+                f"{command} ended with {done.returncode}: {said[-2000:]} {self._said()}"
+            )
+        return done.stdout
 
-    def _ceph(self, program: str, *arguments: str) -> None:
-        self._run("timeout", f"{_START_SECONDS:.0f}", program, *self._options, *arguments)
+    def _ceph(self, program: str, *arguments: str) -> bytes:
+        return self._run("timeout", f"{_START_SECONDS:.0f}", program, *self._options, *arguments)
 
     def _spawn(self, program: str, *arguments: str) -> None:
         self._processes.append(

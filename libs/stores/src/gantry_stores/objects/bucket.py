@@ -9,7 +9,12 @@ from typing import Any
 
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.object_place import Bucket
-from gantry_stores.objects.s3_clients import BOTO_ERRORS, S3Clients, failure_of
+from gantry_stores.objects.s3_clients import (
+    BOTO_ERRORS,
+    S3Clients,
+    encryption_arguments,
+    failure_of,
+)
 
 _FORGET_UPLOADS_DAYS = 2
 _RULE = "gantry-incomplete-uploads"
@@ -17,6 +22,7 @@ _WHY = {
     "InvalidAccessKeyId": "the server does not know the access key",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "NoCredentials": "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "CredentialsAway": "who hands out the pod's credentials does not, or does not answer",
 }
 
 
@@ -75,10 +81,7 @@ class _Preparation:
                 Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
             )
         if bucket.encryption:
-            self._client.put_bucket_encryption(
-                Bucket=bucket.name,
-                ServerSideEncryptionConfiguration={"Rules": [_encryption_rule(bucket)]},
-            )
+            self._encrypt_by_default()
         self._client.put_bucket_lifecycle_configuration(
             Bucket=bucket.name,
             LifecycleConfiguration={
@@ -104,31 +107,24 @@ class _Preparation:
                     f"{bucket}: the bucket keeps no versions; switch that on, or leave out "
                     "objects.versioning"
                 )
-        if bucket.encryption and not self._encrypts():
-            raise ConfigurationError(
-                f"{bucket}: the bucket does not encrypt by {bucket.encryption}; switch that on, "
-                "or leave out objects.encryption"
-            )
 
-    def _encrypts(self) -> bool:
+    def _encrypt_by_default(self) -> None:
+        """For what others put into our bucket: each put of ours asks for it by itself."""
         try:
-            answer = self._client.get_bucket_encryption(Bucket=self._bucket.name)
+            self._client.put_bucket_encryption(
+                Bucket=self._bucket.name,
+                ServerSideEncryptionConfiguration={"Rules": [_encryption_rule(self._bucket)]},
+            )
         except BOTO_ERRORS as error:
-            if failure_of(error).status in {400, 404, 501}:
-                return False
-            raise
-        rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
-        wanted = _encryption_rule(self._bucket)["ApplyServerSideEncryptionByDefault"]
-        return any(
-            wanted.items() <= rule.get("ApplyServerSideEncryptionByDefault", {}).items()
-            for rule in rules
-        )
+            # Some servers encrypt what they are asked to, and have no such default.
+            if failure_of(error).status not in {400, 405, 501}:
+                raise
 
     def _check_use(self) -> None:
         """Write, list, read and delete a small object."""
         name, prefix = self._bucket.name, self._bucket.prefix
         key = f"{prefix}/probe/{uuid.uuid4().hex}" if prefix else f"probe/{uuid.uuid4().hex}"
-        self._allowed("write to", lambda: self._client.put_object(Bucket=name, Key=key, Body=b"1"))
+        self._put_probe(key)
         try:
             listed = self._allowed(
                 "list", lambda: self._client.list_objects_v2(Bucket=name, Prefix=key)
@@ -139,6 +135,28 @@ class _Preparation:
             self._allowed("delete from", lambda: self._client.delete_object(Bucket=name, Key=key))
         if read != b"1" or [found["Key"] for found in listed.get("Contents", [])] != [key]:
             raise ConfigurationError(f"{self._bucket}: it does not return what was written")
+        encrypted = answer.get("ServerSideEncryption")
+        if self._bucket.encryption not in {None, encrypted}:
+            raise self._unencrypted("it takes no notice")
+
+    def _put_probe(self, key: str) -> None:
+        encryption = encryption_arguments(self._bucket)
+
+        try:
+            self._client.put_object(Bucket=self._bucket.name, Key=key, Body=b"1", **encryption)
+        except BOTO_ERRORS as error:
+            if encryption and failure_of(error).status in {400, 501}:
+                raise self._unencrypted(_why(error)) from error
+            how = f" with encryption {self._bucket.encryption}" if encryption else ""
+            raise ConfigurationError(
+                f"{self._bucket}: we cannot write to it{how}: {_why(error)}"
+            ) from error
+
+    def _unencrypted(self, why: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._bucket}: its server does not encrypt by {self._bucket.encryption} when asked "
+            f"to ({why}); see to that, or leave out objects.encryption"
+        )
 
     def _allowed(self, doing: str, attempt: Any) -> Any:
         try:

@@ -78,7 +78,7 @@ class DirectoryWriter:
             raise _translate(error, "writing an object") from error
         self._size = offset
 
-    def commit(self) -> None:
+    def commit(self, *, sha256: bytes | None = None) -> None:
         """See `ObjectWriter.commit`."""
         if self._ended:
             raise ObjectLost("the object was ended already")

@@ -60,6 +60,8 @@ class ObjectStat:
     key: str
     size: int
     modified: datetime
+    sha256: bytes | None = None
+    """Of its data set, as `commit` was told; not every store keeps it, and no listing tells it."""
 
 
 class ObjectWriter(Protocol):
@@ -71,8 +73,10 @@ class ObjectWriter(Protocol):
         Raises `StoreFull` or `StoreUnavailable`; the same call may then be made again.
         """
 
-    def commit(self) -> None:
+    def commit(self, *, sha256: bytes | None = None) -> None:
         """Make the object durable and visible: it is both when this returns.
+
+        `sha256`, that of its data set, is kept beside it where the store can: see `ObjectStat`.
 
         Raises `ObjectExists`, `ObjectLost`, or `StoreFull` and `StoreUnavailable`, after which
         the call may be made again.

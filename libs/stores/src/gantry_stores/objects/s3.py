@@ -1,5 +1,6 @@
 """Objects in a bucket of an S3 server. An object is visible whole or not at all: S3 sees to it."""
 
+import re
 from collections.abc import Iterator
 
 import obstore
@@ -18,11 +19,12 @@ from gantry_stores.objects.protocol import (
     check_range,
 )
 from gantry_stores.objects.s3_clients import OBSTORE_ERRORS, S3Clients, failure_of
-from gantry_stores.objects.s3_writer import S3Writer, Withdrawals, WriterMemory
+from gantry_stores.objects.s3_writer import SHA256, S3Writer, Withdrawals, WriterMemory
 
 _WRITER_MEMORY = 256 * 2**20
 _WINDOW = 8 * 2**20
 _LISTED_AT_ONCE = 1000
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class S3Store:
@@ -100,10 +102,16 @@ class S3Store:
     def stat(self, key: str) -> ObjectStat:
         """See `ObjectStore.stat`."""
         try:
-            found = obstore.head(self._clients.reader(), check_key(key))
+            found = obstore.get(self._clients.reader(), check_key(key), options={"head": True})
         except OBSTORE_ERRORS as error:
             raise self._absent_or_away(error, key) from error
-        return ObjectStat(key, found["size"], found["last_modified"])
+        meta, sha256 = found.meta, str(found.attributes.get(SHA256, ""))
+        return ObjectStat(
+            key,
+            meta["size"],
+            meta["last_modified"],
+            bytes.fromhex(sha256) if _DIGEST.fullmatch(sha256) else None,
+        )
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectStat]:
         """See `ObjectStore.list`."""

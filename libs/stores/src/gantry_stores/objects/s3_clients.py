@@ -77,6 +77,8 @@ def failure_of(error: BaseException) -> S3Failure:
         return S3Failure(status, str(answer.get("Error", {}).get("Code", "")))
     if isinstance(error, botocore.exceptions.NoCredentialsError):
         return S3Failure(401, "NoCredentials")
+    if isinstance(error, botocore.exceptions.CredentialRetrievalError):
+        return S3Failure(401, "CredentialsAway")
     text = str(error)
     status_match, code = _STATUS.search(text), _CODE.search(text)
     return S3Failure(int(status_match[1]) if status_match else None, code[1] if code else "")
@@ -164,6 +166,10 @@ class S3Clients:
         }
         if bucket.endpoint:
             config["endpoint"] = _endpoint(bucket, bucket.endpoint)
+        if bucket.encryption:
+            config["server_side_encryption"] = bucket.encryption
+        if bucket.kms_key:
+            config["sse_kms_key_id"] = bucket.kms_key
         return ObstoreS3(
             bucket.name,
             prefix=bucket.prefix or None,
@@ -190,9 +196,19 @@ class S3Clients:
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
+            "token": frozen.token or None,
             "expires_at": datetime.now(UTC) + timedelta(seconds=_CREDENTIALS_SECONDS),
         }
+
+
+def encryption_arguments(bucket: Bucket) -> dict[str, str]:
+    """With which boto3 asks for the encryption of what it puts; empty where none is wanted."""
+    arguments = {}
+    if bucket.encryption:
+        arguments["ServerSideEncryption"] = str(bucket.encryption)
+    if bucket.kms_key:
+        arguments["SSEKMSKeyId"] = bucket.kms_key
+    return arguments
 
 
 def _endpoint(bucket: Bucket, endpoint: str) -> str:

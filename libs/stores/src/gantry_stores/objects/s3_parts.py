@@ -3,6 +3,7 @@
 Each part may be sent again, and none is kept once it is there.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -27,8 +28,11 @@ def part_size(number: int) -> int:
 class PartUpload:
     """One upload in parts, used by one thread. Each call may be made again after it failed."""
 
-    def __init__(self, client: Any, *, bucket: str, key: str, mark: str) -> None:
+    def __init__(
+        self, client: Any, *, bucket: str, key: str, mark: str, encryption: Mapping[str, str]
+    ) -> None:
         self._client = client
+        self._encryption = encryption
         self._place = {"Bucket": bucket, "Key": key}
         self._mark = mark
         self._id: str | None = None
@@ -46,7 +50,7 @@ class PartUpload:
         try:
             if self._id is None:
                 begun = self._client.create_multipart_upload(
-                    **self._place, Metadata={MARK: self._mark}
+                    **self._place, **self._encryption, Metadata={MARK: self._mark}
                 )
                 self._id = begun["UploadId"]
             answer = self._client.upload_part(

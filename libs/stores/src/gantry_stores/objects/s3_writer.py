@@ -21,6 +21,7 @@ from gantry_stores.objects.s3_clients import (
     OBSTORE_ERRORS,
     S3Clients,
     S3Failure,
+    encryption_arguments,
     failure_of,
 )
 from gantry_stores.objects.s3_parts import MARK, PartUpload, part_size
@@ -28,6 +29,9 @@ from gantry_stores.objects.s3_parts import MARK, PartUpload, part_size
 # S3 takes no smaller part but the last.
 _SMALLEST_PART = 5 * 2**20
 _MOST_WITHDRAWALS = 1000
+
+SHA256 = "gantry-sha256"
+"""The metadata that has the SHA-256 of the data set, in hexadecimal digits."""
 
 
 class WriterMemory:
@@ -122,12 +126,12 @@ class S3Writer:
         for view in views:
             self._buffer += view
 
-    def commit(self) -> None:
+    def commit(self, *, sha256: bytes | None = None) -> None:
         """See `ObjectWriter.commit`."""
         if self._ended:
             raise ObjectLost("the object was ended already")
         if self._upload is None:
-            self._put()
+            self._put({MARK: self._mark} | ({SHA256: sha256.hex()} if sha256 else {}))
         else:
             if self._buffer:
                 self._send_part()
@@ -154,23 +158,28 @@ class S3Writer:
 
     def _send_part(self) -> None:
         if self._upload is None:
+            try:
+                client = self._clients.boto()
+            except BOTO_ERRORS as error:  # it asks for credentials when it is made
+                raise failure_of(error).named("writing an object") from error
             prefix = f"{self._bucket.prefix}/" if self._bucket.prefix else ""
             self._upload = PartUpload(
-                self._clients.boto(),
+                client,
                 bucket=self._bucket.name,
                 key=prefix + self._key,
                 mark=self._mark,
+                encryption=encryption_arguments(self._bucket),
             )
         self._upload.append(self._buffer)
         self._drop_buffer()
 
-    def _put(self) -> None:
+    def _put(self, attributes: dict[str, str]) -> None:
         try:
             obstore.put(
                 self._clients.writer(),
                 self._key,
                 self._buffer,
-                attributes={MARK: self._mark},
+                attributes={**attributes},
                 mode="create",
                 use_multipart=False,
             )
