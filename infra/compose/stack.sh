@@ -2,7 +2,8 @@
 # The stack of docker-compose.yml in one command, with docker or podman.
 #
 #   stack.sh up       makes .env with random passwords if there is none, builds, starts
-#   stack.sh check    C-ECHO, C-STORE and QIDO; the study goes on to the partner; everything is scraped
+#   stack.sh check    C-ECHO, C-STORE, STOW, QIDO and C-FIND; the study goes on to the partner, whole;
+#                     everything is scraped
 #   stack.sh gantry … the gantry command in the stack, such as `stack.sh gantry status`
 #   stack.sh down     stops it; the volumes stay
 #   stack.sh …        anything else is for compose itself, such as `stack.sh logs worker`
@@ -58,7 +59,7 @@ await() {
     echo "stack: $what"
 }
 
-arrived() { ask http://orthanc:8042/instances | grep -q '[0-9a-f]-'; }
+arrived() { [ "$(ask http://orthanc:8042/instances | grep -c '[0-9a-f]-')" -ge 2 ]; }
 scraped() {
     up=$(ask 'http://prometheus:9090/api/v1/query?query=sum(up)')
     case $up in *'"3"]'*) ;; *) return 1 ;; esac
@@ -69,7 +70,7 @@ check() {
         await "$role is healthy" in_stack "$role" python /usr/local/bin/healthy
     done
     in_stack query python - --called=GANTRY --calling=STACK --storage=ingress:11112 \
-        --web=http://query:8080/dicomweb <charts/gantry/files/first_study.py
+        --web=http://query:8080/dicomweb --stow --query=query:11113 <charts/gantry/files/first_study.py
     uid=$(ask http://query:8080/dicomweb/studies?PatientID=GANTRY-HELM-TEST |
         sed -n 's/.*"0020000D": *{[^}]*"Value": *\["\([0-9.]*\)"\].*/\1/p')
     [ -n "$uid" ] || { echo "stack: the study has no UID" >&2; exit 1; }

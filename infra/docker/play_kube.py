@@ -147,7 +147,7 @@ def main() -> int:
             await_state(f"{role} is ready", f"{pod}-{role}", ["python", "/usr/local/bin/healthy"])
         script = (CHART / "files" / "first_study.py").read_text(encoding="utf-8")
         command = ["exec", "-i", f"{pods['worker']}-worker", "python", "-"]
-        told = ["--called=GANTRY", "--calling=KUBE", f"--storage={pods['ingress']}:11112"]
+        told = ["--called=GANTRY", "--calling=KUBE", f"--storage={pods['ingress']}:11112", "--stow"]
         web = f"--web=http://{pods['query']}:8080/dicomweb"
         print(podman(*command, *told, web, text=script), end="")
         print("play_kube: a study went through the chart's own pods")

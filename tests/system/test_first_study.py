@@ -17,6 +17,8 @@ def first_study(gantry: Gantry, *, called: str = "GANTRY") -> subprocess.Complet
             "--calling=HELMTEST",
             f"--storage=127.0.0.1:{gantry.port('dimse')}",
             f"--web=http://127.0.0.1:{gantry.port('http')}/dicomweb",
+            f"--query=127.0.0.1:{gantry.port('find')}",
+            "--stow",
             "--patience=30",
         ],
         check=False,
@@ -30,7 +32,13 @@ def test_it_succeeds_each_time(gantry: Gantry) -> None:
     for _ in range(2):
         done = first_study(gantry)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.splitlines() == ["C-ECHO: success", "C-STORE: success", "QIDO: found"]
+        assert done.stdout.splitlines() == [
+            "C-ECHO: success",
+            "C-STORE: success",
+            "STOW: success",
+            "QIDO: found",
+            "C-FIND: found",
+        ]
 
 
 def test_it_says_what_is_wrong(gantry: Gantry) -> None:

@@ -84,6 +84,14 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 
+{{- /* "yes" where those who are no partners may store: so may whoever calls over HTTP. */ -}}
+{{- define "gantry.strangersStore" -}}
+{{- $unknown := .Values.config.unknown_partners | default "accept" -}}
+{{- $store := $unknown -}}
+{{- if kindIs "map" $unknown }}{{ $store = $unknown.store | default "accept" }}{{ end -}}
+{{- if eq $store "accept" }}yes{{ end -}}
+{{- end -}}
+
 {{- /* "yes" where some partner may call from given hosts alone. */ -}}
 {{- define "gantry.filtersHosts" -}}
 {{- range .Values.config.partners }}{{- if .hosts }}yes{{- end }}{{- end -}}

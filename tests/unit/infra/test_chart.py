@@ -285,6 +285,60 @@ def test_a_bucket_needs_no_volume(chart: Any, values: Any, tmp_path: Any) -> Non
     assert getattr(place, "name", None) == "images"
 
 
+def test_pods_have_an_identity_that_may_be_given_a_role(chart: Any) -> None:
+    annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/gantry"}
+    rendered = chart.render(
+        {"config": {"objects": "s3://images"}, "serviceAccount": {"annotations": annotations}}
+    )
+    account = rendered.of("ServiceAccount")["pacs-gantry"]
+    assert account["metadata"]["annotations"] == annotations
+    for deployment in rendered.of("Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["serviceAccountName"] == "pacs-gantry"
+        # Else the token that is projected into the pod could not be read.
+        assert pod["securityContext"]["fsGroup"] == 10001
+        (container,) = pod["containers"]
+        assert "envFrom" not in container
+
+
+@pytest.mark.parametrize(
+    ("unknown", "stored"),
+    [
+        (None, True),
+        ("accept", True),
+        ({"query": "refuse"}, True),
+        ("refuse", False),
+        ({"store": "refuse"}, False),
+    ],
+)
+def test_helm_test_stores_over_http_where_that_is_allowed(
+    chart: Any, unknown: Any, stored: bool
+) -> None:
+    rendered = chart.render({"config": {"unknown_partners": unknown}} if unknown else {})
+    (container,) = rendered.of("Pod")["pacs-gantry-test"]["spec"]["containers"]
+    assert ("--stow" in container["command"]) is stored
+
+
+def test_every_role_reaches_the_store_and_the_broker_alike(rendered: Any) -> None:
+    # The query service stores too (STOW-RS), and publishes what it stored.
+    roles = {
+        name: deployment["spec"]["template"]["spec"]["containers"][0]
+        for name, deployment in rendered.of("Deployment").items()
+    }
+    given = {
+        name: (
+            container["env"],
+            container.get("envFrom"),
+            [mount for mount in container["volumeMounts"] if mount["name"] == "objects"],
+        )
+        for name, container in roles.items()
+    }
+    assert len({json.dumps(access) for access in given.values()}) == 1, given
+    for container in roles.values():
+        for mount in container["volumeMounts"]:
+            assert mount["name"] != "objects" or not mount.get("readOnly")
+
+
 def test_a_folder_in_a_section_is_a_volume_too(chart: Any) -> None:
     rendered = chart.render({"config": {"objects": {"folder": "/images"}}})
     assert rendered.of("PersistentVolumeClaim")

@@ -87,6 +87,14 @@ def test_gantrys_containers_are_confined(role: str) -> None:
         assert service["command"] == ["python", "-m", f"gantry_{role}"]
 
 
+def test_every_role_reaches_the_store_and_the_broker_alike() -> None:
+    # The query service stores too (STOW-RS), and publishes what it stored.
+    first, *others = (SERVICES[role] for role in ROLES)
+    for other in others:
+        for key in ("environment", "volumes", "depends_on"):
+            assert other[key] == first[key]
+
+
 def test_no_secret_stands_in_the_file() -> None:
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
