@@ -45,7 +45,8 @@ install -m 755 "$here/stand-in-postgres.sh" "$work/tree/usr/local/bin/docker-ent
 install -m 755 "$here/stand-in-s3.sh" "$work/tree/usr/local/bin/weed"
 image docker.io/library/postgres:18 --entrypoint '["docker-entrypoint.sh"]' --cmd postgres
 image docker.io/library/redis:8 --cmd redis-server
-install -d -o nobody "$work/tree/prometheus"
+# Everything that is added belongs to root, and it runs as nobody.
+install -d -m 1777 "$work/tree/prometheus"
 image docker.io/prom/prometheus:v3.8.0 --user nobody --entrypoint '["/bin/prometheus"]'
 image docker.io/jodogne/orthanc:1.12.9 --entrypoint '["Orthanc"]' --cmd /etc/orthanc/orthanc.json
 image docker.io/chrislusf/seaweedfs:4.07 --entrypoint '["weed"]'

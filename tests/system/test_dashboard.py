@@ -1,0 +1,246 @@
+"""The dashboard and the rules, asked of a Prometheus that scrapes a run with traffic of all kinds.
+
+What each panel showed is left in `panels.json`, in the folder that pytest keeps.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from blackbox.datasets import image, new_uid, write
+from blackbox.dicomweb import Archive
+from blackbox.findscu import findscu
+from blackbox.peers import free_port, storescp
+from blackbox.run import ROOT, SERVICES, Gantry
+from blackbox.scu import associate, contexts_of, send
+from blackbox.waiting import until
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
+]
+
+RULES = ROOT / "infra" / "prometheus" / "alerts.yml"
+DASHBOARD = json.loads((ROOT / "infra" / "grafana" / "dashboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+
+# Of these nothing is seen while all is well: they count what a defect of ours would make.
+QUIET = {"Tasks failed"}
+
+_SCRAPED = "1s"
+_RATE_INTERVAL = "10s"  # Grafana makes it of the interval of scraping
+
+CONFIG = """
+policies: [{{rule: images_per_study, limit: 2, action: warn}}]
+complete_after: 500ms
+sweep: {{after: 2s, every: 500ms}}
+http: {{processes: 1}}
+query: {{processes: 1}}
+partners:
+  - {{ae_title: CT01}}
+  - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}
+  - {{ae_title: DOWN, address: '127.0.0.1:{down}'}}
+routes:
+  - {{name: everything, send_to: [STORESCP, DOWN]}}
+forward: {{backoff: {{first: 300ms, longest: 1s}}, late_after: 2s}}
+"""
+
+
+@dataclass
+class Traffic:
+    """Devices, clients and strangers, until it is stopped."""
+
+    run: Gantry
+    folder: Path
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(self._work)
+            try:
+                yield
+            finally:
+                self._stop.set()
+                work.result()
+
+    def _work(self) -> None:
+        while not self._stop.wait(0.2):
+            self._round()
+
+    def _round(self) -> None:
+        run, study, series = self.run, new_uid(), new_uid()
+        samples = [
+            write(image(study=study, series=series, number=number), self.folder)
+            for number in range(4)
+        ]
+        *sent, posted = samples
+        assert all(answer.success for answer in send(run.port("dimse"), sent))
+        answer = run.http.post(
+            "/dicomweb/studies",
+            content=posted.path.read_bytes(),
+            headers={"Content-Type": "application/dicom"},
+        )
+        assert answer.status_code == 200
+        self._strangers()
+        web = Archive(run.http)
+        wanted = [sample.SOPInstanceUID for sample in samples]
+        until(lambda: set(web.found(wanted)) == set(wanted), "all are found")
+        web.retrieve(study, series, wanted[0])
+        assert findscu(run.port("find"), "STUDY", f"StudyInstanceUID={study}").matches
+        self._getscu(study)
+
+    def _strangers(self) -> None:
+        port = self.run.port("dimse")
+        without_series = image()
+        del without_series.SeriesInstanceUID
+        refused = write(without_series, self.folder)
+        assert not send(port, [refused])[0].success
+        assert associate(port, contexts_of([refused]), called_ae="NOBODY").is_rejected
+        associate(port, contexts_of([refused])).abort()
+
+    def _getscu(self, study: str) -> None:
+        with_study = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}"]
+        folder = self.folder / "got"
+        folder.mkdir(exist_ok=True)
+        where = ["127.0.0.1", str(self.run.port("find"))]
+        subprocess.run(
+            ["getscu", "-S", "-aet", "CT01", "-aec", "GANTRY", "-od", folder, *with_study, *where],
+            env=os.environ | {"TCP_NODELAY": "1"},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
+class Prometheus:
+    """Debian's Prometheus, which scrapes one run and evaluates our rules."""
+
+    def __init__(self, run: Gantry, folder: Path) -> None:
+        jobs = "".join(
+            f"  - job_name: gantry-{service}\n"
+            f"    static_configs: [{{targets: ['127.0.0.1:{run.port(service)}']}}]\n"
+            for service in SERVICES
+        )
+        (folder / "prometheus.yml").write_text(
+            f"global: {{scrape_interval: {_SCRAPED}, evaluation_interval: {_SCRAPED}}}\n"
+            f"rule_files: ['{RULES}']\nscrape_configs:\n{jobs}"
+        )
+        port = free_port()
+        self.began = time.time()
+        self._log = (folder / "prometheus.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'series'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30)
+
+    def ask(self, path: str, **parameters: str | float) -> Any:
+        answer = self._http.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def scrapes(self) -> bool:
+        """Whether every service has been scraped."""
+        with suppress(httpx.TransportError, AssertionError):
+            found = self.ask("/query", query="sum(up)")["result"]
+            return bool(found) and found[0]["value"][1] == str(len(SERVICES))
+        return False
+
+    def shown(self, expression: str) -> dict[str, list[tuple[float, float]]]:
+        """What a panel draws for an expression: the finite values of each series."""
+        found = self.ask(
+            "/query_range",
+            query=expression.replace("$__rate_interval", _RATE_INTERVAL),
+            start=self.began,
+            end=time.time(),
+            step=1,
+        )["result"]
+        drawn = {
+            json.dumps(series["metric"]): [
+                (at, float(value)) for at, value in series["values"] if math.isfinite(float(value))
+            ]
+            for series in found
+        }
+        return {name: values for name, values in drawn.items() if values}
+
+    def close(self) -> None:
+        self._http.close()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+        self._log.close()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """With traffic behind it while the tests ask."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    with ExitStack() as stack:
+        peer = stack.enter_context(storescp(folder / "peer"))
+        run = Gantry(config=CONFIG.format(storescp=peer.port, down=free_port()))
+        stack.callback(run.clean)
+        run.start()
+        prometheus = Prometheus(run, folder)
+        stack.callback(prometheus.close)
+        until(prometheus.scrapes, "every service is scraped")
+        with Traffic(run, folder).flowing():
+            yield prometheus
+        run.stop_cleanly()
+
+
+def test_every_panel_shows_what_happens(prometheus: Prometheus, tmp_path: Path) -> None:
+    seen: dict[str, dict[str, Any]] = {}
+
+    def dark() -> list[str]:
+        for panel in PANELS:
+            seen[panel["title"]] = {
+                target["expr"]: prometheus.shown(target["expr"]) for target in panel["targets"]
+            }
+        return [
+            f"{title}: {expression}"
+            for title, shown in seen.items()
+            for expression, series in shown.items()
+            if not series and title not in QUIET
+        ]
+
+    with suppress(AssertionError):
+        until(lambda: not dark(), "every expression has values", seconds=90, every=1)
+    (tmp_path / "panels.json").write_text(json.dumps(seen))
+    assert dark() == []
+
+
+def test_every_rule_can_be_evaluated_and_none_fires_that_should_not(prometheus: Prometheus) -> None:
+    def rules() -> list[dict[str, Any]]:
+        groups = prometheus.ask("/rules")["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    until(
+        lambda: all(rule["health"] != "unknown" for rule in rules()),
+        "each was evaluated",
+        seconds=60,
+    )
+    assert {rule["name"]: rule.get("lastError") for rule in rules() if rule["health"] != "ok"} == {}
+    # One destination is down, one caller is turned away and one object refused; nothing else is.
+    firing = {rule["name"] for rule in rules() if rule["state"] == "firing"}
+    assert firing <= {"GantryDeliveriesLate", "GantryObjectsRefused", "GantryDeliveriesDead"}
