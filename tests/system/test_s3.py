@@ -15,6 +15,7 @@ from blackbox.run import Gantry
 from blackbox.s3_proxy import Proxy
 from blackbox.scu import Modality, send
 from blackbox.stores import BucketStore
+from blackbox.stow import Uploader
 from blackbox.waiting import until
 
 CONFIG = """
@@ -107,25 +108,30 @@ def test_images_are_in_the_bucket_and_nowhere_else(place: Place) -> None:
 def test_a_fault_for_a_while(
     place: Place, fault: Callable[[Proxy], AbstractContextManager[None]]
 ) -> None:
-    """While devices send: some images wait, some may be refused; whatever is answered holds."""
+    """While devices send, and a client over HTTP. What is not refused, maybe late, holds."""
     devices = [Modality(place.run.port("dimse"), studies(place.folder)).start() for _ in range(2)]
-    until(lambda: all(len(device.acknowledged) > 3 for device in devices), "images come in")
+    web = f"http://127.0.0.1:{place.run.port('http')}/dicomweb/studies"
+    client = Uploader(web, studies(place.folder)).start()
+    senders = [*devices, client]
+    until(lambda: all(len(sender.acknowledged) > 3 for sender in senders), "images come in")
     before = place.proxy.faults
     with fault(place.proxy):
         until(lambda: place.proxy.faults > before + 5, "it is felt")
-    after = [len(device.acknowledged) for device in devices]
+    after = [len(sender.acknowledged) for sender in senders]
     until(
         lambda: all(
-            len(device.acknowledged) > count + 3
-            for device, count in zip(devices, after, strict=True)
+            len(sender.acknowledged) > count + 3
+            for sender, count in zip(senders, after, strict=True)
         ),
         "images come in again",
         seconds=60,
     )
+    for sender in senders:
+        sender.stop()
     for device in devices:
-        device.stop()
         assert {answer.status for answer in device.refused} <= {OUT_OF_RESOURCES}
-    place.all_is_there([sample for device in devices for sample in device.acknowledged])
+    assert set(client.refused) <= {503}
+    place.all_is_there([sample for sender in senders for sample in sender.acknowledged])
 
 
 def test_a_large_upload_that_breaks_goes_on_where_it_was(place: Place) -> None:
