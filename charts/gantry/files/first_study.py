@@ -7,6 +7,7 @@ import argparse
 import http.client
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -78,6 +79,8 @@ def ask(
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=_TIMEOUT)
     headers = {"Accept": "application/dicom+json"}
+    if token := os.environ.get("WEB_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
     if body is not None:
         headers["Content-Type"] = content_type
     try:

@@ -74,6 +74,16 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{- /* Of the query service alone: who may use DICOMweb. */ -}}
+{{- define "gantry.webTokens" -}}
+{{- with .Values.secrets.webTokens }}
+{{- if .name }}
+- name: GANTRY_HTTP_TOKENS
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* The folder of the objects, which is a volume here; empty where they are in a bucket. */ -}}
 {{- define "gantry.folder" -}}
 {{- $objects := .Values.config.objects -}}

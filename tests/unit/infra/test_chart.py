@@ -327,7 +327,7 @@ def test_every_role_reaches_the_store_and_the_broker_alike(rendered: Any) -> Non
     }
     given = {
         name: (
-            container["env"],
+            [name for name in container["env"] if name["name"] != "GANTRY_HTTP_TOKENS"],
             container.get("envFrom"),
             [mount for mount in container["volumeMounts"] if mount["name"] == "objects"],
         )
@@ -345,6 +345,16 @@ def test_a_folder_in_a_section_is_a_volume_too(chart: Any) -> None:
     for deployment in rendered.of("Deployment").values():
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert {"name": "objects", "mountPath": "/images"} in container["volumeMounts"]
+
+
+def test_tokens_are_known_to_query_alone(everything: Any) -> None:
+    for name, pod in everything.pods():
+        told = {variable["name"] for variable in pod["containers"][0].get("env", [])}
+        assert ("GANTRY_HTTP_TOKENS" in told) is name.endswith("-query"), name
+    (test,) = everything.of("Pod").values()
+    (container,) = test["spec"]["containers"]
+    assert [variable["name"] for variable in container["env"]] == ["WEB_TOKEN"]
+    assert "--stow" in container["command"]
 
 
 def test_certificates_are_mounted_where_the_configuration_names_them(chart: Any) -> None:

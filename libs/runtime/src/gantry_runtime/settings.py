@@ -264,6 +264,11 @@ class Settings(Configuration):
         return (self.auth or Auth(kind="none")).granted(self.http_tokens)
 
     @property
+    def web_clients_sign_in(self) -> bool:
+        """Whether clients of the web door have to say who they are."""
+        return self.auth is not None and self.auth.kind != "none"
+
+    @property
     def embedded(self) -> EmbeddedPlaces:
         """Where the embedded engines of this data folder are."""
         return EmbeddedPlaces(self.data)

@@ -111,7 +111,8 @@ def _store_door(
         commits=commits,
         storage_classes=frozenset((*STORAGE_CLASSES, *limits.sop_classes)),
         congested=lambda in_hand: in_hand >= MOST_STORES or watermarks.congested(in_hand),
-        open=settings.unknown_partners.store == "accept",
+        # Clients that sign in are no strangers, and have the right to store or not.
+        open=settings.web_clients_sign_in or settings.unknown_partners.store == "accept",
         patience=settings.http.receive_timeout.total_seconds(),
     )
 
