@@ -20,6 +20,7 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_archive.staging import Stager
+from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import AssociationSlots
 from gantry_domain.errors import UnreadableObject
@@ -237,7 +238,11 @@ def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
 
     @contextmanager
     def served(
-        engine: Engine, configuration: str = "", store: ObjectStore | None = None
+        engine: Engine,
+        configuration: str = "",
+        store: ObjectStore | None = None,
+        *,
+        handover: Handover | None = None,
     ) -> Iterator[DimseServer]:
         folder = tmp_path_factory.mktemp("find")
         (folder / "gantry.yaml").write_text(configuration)
@@ -254,6 +259,7 @@ def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
             store=lambda: store or DirectoryStore(folder / "objects"),
             pools=pools,
             slots=slots,
+            handover=handover,
         )
         server.start()
         try:

@@ -1,11 +1,13 @@
 """Workstations find over DIMSE what browsers find over DICOMweb."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
@@ -170,6 +172,30 @@ def test_another_partition_is_another_archive(gantry: Gantry, sent: list[Sample]
     key = f"StudyInstanceUID={sent[0].StudyInstanceUID}"
     assert len(findscu(gantry.port("find"), "STUDY", key).matches) == 1
     assert not findscu(gantry.port("find"), "STUDY", key, calling_ae="DCMTK").matches
+
+
+def test_who_knows_one_port_alone_finds_and_retrieves_too(
+    gantry: Gantry, sent: list[Sample], tmp_path: Path
+) -> None:
+    key = f"StudyInstanceUID={sent[0].StudyInstanceUID}"
+    assert len(findscu(gantry.port("dimse"), "STUDY", key).matches) == 1
+    assert not findscu(gantry.port("dimse"), "STUDY", key, calling_ae="DCMTK").matches
+    command = ["getscu", "-S", "-aec", "GANTRY", "-od", str(tmp_path)]
+    keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", key]
+    subprocess.run(
+        [*command, *keys, "127.0.0.1", str(gantry.port("dimse"))],
+        env=os.environ | {"TCP_NODELAY": "1"},
+        check=True,
+        timeout=60,
+    )
+    of_study = [s for s in sent if s.StudyInstanceUID == sent[0].StudyInstanceUID]
+    assert {str(dcmread(file).SOPInstanceUID) for file in tmp_path.iterdir()} == {
+        sample.SOPInstanceUID for sample in of_study
+    }
+    passed = gantry.metrics("ingress").value(
+        "gantry_ingress_associations_passed_on_total", service="query"
+    )
+    assert passed >= 3
 
 
 def test_a_question_without_sense_is_refused(gantry: Gantry) -> None:

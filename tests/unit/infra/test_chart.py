@@ -347,6 +347,24 @@ def test_a_folder_in_a_section_is_a_volume_too(chart: Any) -> None:
         assert {"name": "objects", "mountPath": "/images"} in container["volumeMounts"]
 
 
+def test_the_front_door_reaches_the_port_of_queries(chart: Any, tmp_path: Any) -> None:
+    rendered = chart.render(
+        {"services": {"query": {"port": 4242}}, "networkPolicy": {"dimseFrom": []}}
+    )
+    settings = told(rendered, "configuration", tmp_path)
+    assert settings.query_place == ("pacs-gantry-query", 4242)
+    (service,) = rendered.of("Service")["pacs-gantry-query"]["spec"]["ports"]
+    assert service["port"] == 4242
+    rules = rendered.of("NetworkPolicy")["pacs-gantry-query"]["spec"]["ingress"]
+    (dimse,) = [rule for rule in rules if rule["ports"][0]["port"] == "dimse"]
+    callers = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in dimse["from"]
+    }
+    assert callers == {"ingress", "test"}
+    own = chart.render({"config": {"ingress": {"front_door": {"query": "elsewhere:104"}}}})
+    assert told(own, "configuration", tmp_path).query_place == ("elsewhere", 104)
+
+
 def test_tokens_are_known_to_query_alone(everything: Any) -> None:
     for name, pod in everything.pods():
         told = {variable["name"] for variable in pod["containers"][0].get("env", [])}

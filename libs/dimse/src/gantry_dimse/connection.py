@@ -83,17 +83,29 @@ class Connection:
             raise ConnectionLost("closed by the peer")
         return received
 
+    @property
+    def more_at_hand(self) -> bool:
+        """Whether something was taken from the socket that nobody has read: only TLS does so."""
+        return False
+
     def break_off(self) -> None:
         """From any thread: whatever the connection is doing ends as if the peer had gone."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
+
+    def end_sending(self) -> None:
+        """Tell the peer that nothing more comes, and go on receiving. Raises `ConnectionLost`."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise ConnectionLost(error.strerror or "broken") from error
 
     def block_for_ever(self) -> None:
         """No time-outs: pynetdicom polls before it reads."""
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, _timeval(0))
 
-    def send(self, content: bytes) -> None:
+    def send(self, content: bytes | memoryview) -> None:
         """Send all of it. Raises `ConnectionLost`, also if the peer takes it too slowly."""
         try:
             self.socket.sendall(content)

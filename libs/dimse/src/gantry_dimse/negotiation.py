@@ -21,9 +21,11 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityN
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.limits import ServerLimits
 from gantry_dimse.messages import AcceptedContext
 from gantry_dimse.pdu import encode_reject
 from gantry_dimse.request import AssociateRequest, UnparseableRequest
+from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # pynetdicom formats every PDU and message for its log, also when nobody reads it.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -49,6 +51,20 @@ class Negotiated:
     response: bytes
     contexts: Mapping[int, AcceptedContext]
     peer_max_pdu: int
+
+
+def application_entity(ae_title: str, limits: ServerLimits) -> AE:
+    """What pynetdicom negotiates as: our title, our implementation, our limits."""
+    ae = AE(ae_title=ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_pdu_size = limits.max_pdu
+    ae.acse_timeout = limits.acse_timeout
+    ae.dimse_timeout = limits.dimse_timeout
+    ae.network_timeout = limits.network_timeout
+    # The slots are the limit; pynetdicom's own would count connections.
+    ae.maximum_associations = 1_000_000
+    return ae
 
 
 def negotiate(

@@ -1,7 +1,7 @@
 """Reads the header by which a proxy names the caller behind it: PROXY protocol, versions 1 and 2.
 
 version 1 | PROXY TCP4 192.0.2.1 192.0.2.2 56324 11112 CR LF
-version 2 | signature 12 | version, command 1 | family 1 | length 2 | addresses ...
+version 2 | signature 12 | version, command 1 | family 1 | length 2 | addresses ... | TLVs ...
 
 Nothing is read beyond the header: what follows belongs to the caller. A proxy that is configured
 must send one, so that nobody can leave it out or write it himself.
@@ -15,17 +15,19 @@ from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.observer import Fault
 from gantry_dimse.request import NoRequest
 
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FIRST_WORD = b"PROXY "
 _LONGEST_LINE = 107
 
-_HEAD = Struct(">BBH")
+HEAD = Struct(">BBH")
 _VERSION = 0x20
 _LOCAL = _VERSION
-_PROXY = _VERSION | 1
-_INET = 0x11
-_INET6 = 0x21
-# Addresses of 16 bytes, ports, and whatever a proxy adds: a certificate fits.
+PROXY = _VERSION | 1
+INET = 0x11
+INET6 = 0x21
+# Two addresses and two ports.
+ADDRESSES = {INET: 12, INET6: 36}
+# Whatever a proxy adds: a certificate fits.
 _LONGEST_BODY = 4096
 
 
@@ -35,12 +37,20 @@ def read_proxy_header(connection: Connection, *, timeout: float) -> str | None:
     Raises `NoRequest`.
     """
     deadline = time.monotonic() + timeout
-    start = _exactly(connection, len(_SIGNATURE), deadline)
-    if start == _SIGNATURE:
-        return _version_2(connection, deadline)
+    start = _exactly(connection, len(SIGNATURE), deadline)
+    if start == SIGNATURE:
+        return _version_2(connection, deadline)[0]
     if start.startswith(_FIRST_WORD):
         return _version_1(connection, start, deadline)
     raise NoRequest(Fault.NOT_DICOM)
+
+
+def read_version_2(connection: Connection, *, timeout: float) -> tuple[str | None, bytes]:
+    """The caller's address, and the header after its signature. Raises `NoRequest`."""
+    deadline = time.monotonic() + timeout
+    if _exactly(connection, len(SIGNATURE), deadline) != SIGNATURE:
+        raise NoRequest(Fault.NOT_DICOM)
+    return _version_2(connection, deadline)
 
 
 def _version_1(connection: Connection, line: bytes, deadline: float) -> str | None:
@@ -59,18 +69,18 @@ def _version_1(connection: Connection, line: bytes, deadline: float) -> str | No
         raise NoRequest(Fault.NOT_DICOM) from None
 
 
-def _version_2(connection: Connection, deadline: float) -> str | None:
-    command, family, length = _HEAD.unpack(_exactly(connection, _HEAD.size, deadline))
-    if command not in (_LOCAL, _PROXY) or length > _LONGEST_BODY:
+def _version_2(connection: Connection, deadline: float) -> tuple[str | None, bytes]:
+    head = _exactly(connection, HEAD.size, deadline)
+    command, family, length = HEAD.unpack(head)
+    if command not in (_LOCAL, PROXY) or length > _LONGEST_BODY:
         raise NoRequest(Fault.NOT_DICOM)
     body = _exactly(connection, length, deadline)
     if command == _LOCAL:
-        return None
-    if family == _INET and length >= 12:
-        return str(IPv4Address(body[:4]))
-    if family == _INET6 and length >= 36:
-        return str(IPv6Address(body[:16]))
-    raise NoRequest(Fault.NOT_DICOM)
+        return None, head + body
+    if length < ADDRESSES.get(family, _LONGEST_BODY + 1):
+        raise NoRequest(Fault.NOT_DICOM)
+    host = IPv4Address(body[:4]) if family == INET else IPv6Address(body[:16])
+    return str(host), head + body
 
 
 def _exactly(connection: Connection, size: int, deadline: float) -> bytes:

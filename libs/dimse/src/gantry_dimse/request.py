@@ -6,6 +6,7 @@ item      | type 1 | 0 1 | length 2 | ...
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
 
@@ -27,6 +28,8 @@ _MOST_CONTEXTS = 128  # odd numbers from 1 to 255 (PS3.8 9.3.2.2)
 
 _APPLICATION_CONTEXT = 0x10
 _PRESENTATION_CONTEXT = 0x20
+_CONTEXT_HEAD = 4  # its id, and three reserved bytes
+_ABSTRACT_SYNTAX = 0x30
 _USER_INFORMATION = 0x50
 
 # Sub-items of the user information (PS3.7 Annex D.3.3) that pynetdicom answers. Others are left
@@ -53,6 +56,8 @@ class AssociateRequest:
     calling_ae: str
     application_context: str
     encoded: bytes
+    abstract_syntaxes: frozenset[str] = frozenset()
+    """Those that are proposed."""
     protocol_version: int = 1
     user_identity: UserIdentity | None = None
 
@@ -100,9 +105,12 @@ def parse_request(encoded: bytes) -> AssociateRequest:
     application_context = ""
     identity: UserIdentity | None = None
     kept = []
+    proposed = set()
     for item_type, body in _items(encoded[_ITEMS:]):
         if item_type == _APPLICATION_CONTEXT:
             application_context = body.strip(b"\0 ").decode("latin-1")
+        if item_type == _PRESENTATION_CONTEXT:
+            proposed.add(_abstract_syntax(body))
         if item_type == _USER_INFORMATION:
             identity = _identity(body) or identity
             body = b"".join(  # noqa: PLW2901 - the item is rewritten
@@ -130,9 +138,22 @@ def parse_request(encoded: bytes) -> AssociateRequest:
         calling_ae=calling.decode(),
         application_context=application_context,
         encoded=head + items,
+        abstract_syntaxes=frozenset(proposed),
         user_identity=identity,
         protocol_version=int.from_bytes(encoded[_VERSION]),
     )
+
+
+def _abstract_syntax(context: bytes) -> str:
+    """The abstract syntax of a presentation context item (PS3.8 9.3.2.2).
+
+    Empty where there is none: whether the request is broken then, the negotiation says.
+    """
+    with suppress(UnparseableRequest):
+        for sub_type, body in _items(context[_CONTEXT_HEAD:]):
+            if sub_type == _ABSTRACT_SYNTAX:
+                return body.strip(b"\0 ").decode("latin-1")
+    return ""
 
 
 def _identity(user_information: bytes) -> UserIdentity | None:

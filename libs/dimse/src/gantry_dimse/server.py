@@ -13,17 +13,19 @@ from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Any
 
-from pynetdicom import AE
 from pynetdicom.association import Association
 
 from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.conversation import Farewell, converse
+from gantry_dimse.front_door import FrontDoor, Onward
+from gantry_dimse.handover import Handover
 from gantry_dimse.limits import Departure, ServerLimits, Terms
 from gantry_dimse.messages import MessageService
 from gantry_dimse.negotiation import (
     APPLICATION_CONTEXT,
     Negotiated,
+    application_entity,
     negotiate,
     serve_with_pynetdicom,
 )
@@ -44,7 +46,6 @@ from gantry_dimse.slots import Slots, claims_of
 from gantry_dimse.storage import StorageHandler
 from gantry_dimse.tls import ServerTLS, TLSConnection, TLSFailed
 from gantry_dimse.user_identity import UserIdentities
-from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gantry_domain.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     LOCAL_LIMIT_EXCEEDED,
@@ -101,6 +102,8 @@ class DimseServer:
         identities: UserIdentities | None = None,
         congested: Callable[[int], bool] = _never_congested,
         extended: Mapping[str, bytes] = MappingProxyType({}),
+        front_door: FrontDoor | None = None,
+        handover: Handover | None = None,
     ) -> None:
         """Take the listening sockets over; `start` begins to accept.
 
@@ -112,9 +115,10 @@ class DimseServer:
         `operations` are answered in the presentation contexts of their SOP classes, which
         `supported` has to have; without `storage` nothing is stored. `admit` decides on titles and
         addresses before anything else is looked at; `terms` are what the caller then gets. `slots`
-        limits the associations. `extended` are the options of SOP classes, see `negotiate`.
-        `taken_by_pynetdicom` names those whose messages pynetdicom's service classes serve, with
-        the event `handlers` given here.
+        limits the associations. `front_door` passes on those that are for other services, and
+        `handover` says who calls where one passes them on to us. `extended` are the options of SOP
+        classes, see `negotiate`. `taken_by_pynetdicom` names those whose messages pynetdicom's
+        service classes serve, with the event `handlers` given here.
         """
         self._listener = listener
         self._limits = limits
@@ -134,7 +138,9 @@ class DimseServer:
         self._identities = identities
         self._congested = congested
         self._extended = extended
-        self._ae = _application_entity(ae_title, limits)
+        self._front_door = front_door
+        self._handover = handover
+        self._ae = application_entity(ae_title, limits)
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._changed = threading.Condition()
         self._connections = OpenConnections(
@@ -259,6 +265,9 @@ class DimseServer:
             if isinstance(connection, TLSConnection):
                 assert self._tls is not None
                 certificate = connection.handshake(self._tls, timeout=timeout)
+            elif self._handover is not None:
+                handed = self._handover.read(connection, timeout=timeout)
+                host, certificate = handed or (host, None)
             encoded = read_request(connection, timeout=timeout)
         except TLSFailed as reason:
             self._observer.faulted(host, Fault.TLS, str(reason))
@@ -273,6 +282,10 @@ class DimseServer:
         except UnparseableRequest:
             return self._reject(Peer("", "", host), UNPARSEABLE_REQUEST)
         peer = Peer(request.calling_ae, request.called_ae, host, certificate)
+        if self._front_door is not None:
+            onward = self._front_door.destination(request.abstract_syntaxes)
+            if onward is not None:
+                return self._pass_on(self._front_door, connection, encoded, peer, onward)
         rejection = self._refusal(request, peer)
         if rejection is not None:
             return self._reject(peer, rejection)
@@ -286,6 +299,21 @@ class DimseServer:
             return self._establish(connection, request, peer, terms)
         finally:
             slot.release()
+
+    def _pass_on(
+        self, door: FrontDoor, connection: Connection, encoded: bytes, peer: Peer, onward: Onward
+    ) -> bytes:
+        if self._departure.begun:
+            return self._reject(peer, TEMPORARY_CONGESTION)
+        with self._changed:
+            self._associations[connection] = None
+        try:
+            rejection = door.pass_on(connection, encoded, peer, onward, departure=self._departure)
+        finally:
+            with self._changed:
+                del self._associations[connection]
+                self._changed.notify_all()
+        return b"" if rejection is None else self._reject(peer, rejection)
 
     def _refusal(self, request: AssociateRequest, peer: Peer) -> Rejection | None:
         if self._departure.begun or self._congested(self.active):
@@ -368,16 +396,3 @@ def _hand_over(connection: Connection, assoc: Association) -> Farewell:
     if assoc.is_released:
         return Farewell(Ending.RELEASED)
     return Farewell(Ending.PEER_ABORTED if assoc.is_aborted else Ending.LOST)
-
-
-def _application_entity(ae_title: str, limits: ServerLimits) -> AE:
-    ae = AE(ae_title=ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.maximum_pdu_size = limits.max_pdu
-    ae.acse_timeout = limits.acse_timeout
-    ae.dimse_timeout = limits.dimse_timeout
-    ae.network_timeout = limits.network_timeout
-    # The slots are the limit; pynetdicom's own would count connections.
-    ae.maximum_associations = 1_000_000
-    return ae

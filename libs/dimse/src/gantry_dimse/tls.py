@@ -128,13 +128,18 @@ class TLSConnection(Connection):
         except (OSError, ValueError) as error:
             raise TLSFailed(_reason(error)) from error
 
+    @property
+    def more_at_hand(self) -> bool:
+        """See `Connection.more_at_hand`."""
+        return self._tls is not None and self._tls.pending() > 0
+
     def break_off(self) -> None:
         """See `Connection.break_off`."""
         with suppress(OSError):
             # Not SSLSocket's own, which forgets the TLS object that another thread reads from.
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
-    def send(self, content: bytes) -> None:
+    def send(self, content: bytes | memoryview) -> None:
         """See `Connection.send`."""
         if self._tls is None:
             super().send(content)

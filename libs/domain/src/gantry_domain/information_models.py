@@ -48,6 +48,12 @@ class InformationModel:
     get_class: str
     levels: tuple[Level, ...]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its SOP classes."""
+        classes = (self.find_class, self.move_class, self.get_class)
+        return tuple(uid for uid in classes if uid is not None)
+
     def level_named(self, name: str) -> Level | None:
         """The level that (0008,0052) names; None if the model has none of that name."""
         for level in self.levels:

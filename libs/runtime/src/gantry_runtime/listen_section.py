@@ -9,6 +9,13 @@ from pydantic import Field, model_validator
 from gantry_runtime.section import Section
 from gantry_runtime.values import IPAddress, Network
 
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared with, not bound)
+
+
+def reachable(address: str) -> str:
+    """Where to call a listener of this machine that is bound to `address`."""
+    return _ANY.get(address, address)
+
 
 class TLSPlaces(NamedTuple):
     """The PEM files of the TLS ports, absolute."""

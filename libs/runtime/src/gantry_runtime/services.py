@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from gantry_runtime.section import Section
 from gantry_runtime.values import (
     Duration,
+    HostAndPort,
     LargestPDU,
     MinimumRate,
     Network,
@@ -59,6 +60,13 @@ class DimseDoor(Section):
     """Bytes: no longer PDU is sent, whatever the peer announces."""
 
 
+class FrontDoor(Section):
+    """Where the front door passes on what is not for itself."""
+
+    query: HostAndPort | None = None
+    """The port of queries, as host:port; None: that of this machine."""
+
+
 class Ingress(DimseDoor):
     """The DIMSE front door."""
 
@@ -71,6 +79,7 @@ class Ingress(DimseDoor):
     """Resident bytes of one process above which new associations are turned away (2/3/1)."""
     free_space_watermark: Size | None = None
     """Free bytes of a folder as object store below which they are; None: not looked at."""
+    front_door: FrontDoor = FrontDoor()
     sop_classes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
     """Private storage classes that are taken too, besides those that are known."""
 

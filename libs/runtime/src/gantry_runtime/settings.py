@@ -1,5 +1,6 @@
 """What a run is told: one YAML file, a few names of the environment, and nothing else."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
 from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, policy_set
-from gantry_runtime.listen_section import Listen, TLSPlaces
+from gantry_runtime.listen_section import Listen, TLSPlaces, reachable
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
@@ -35,6 +36,7 @@ from gantry_runtime.values import (
     AETitle,
     TimeZoneName,
     expand_shorthand,
+    split_host_and_port,
 )
 
 ENVIRONMENT = (
@@ -254,6 +256,21 @@ class Settings(Configuration):
         )
         wanted = self.broker is not None if door.cluster_limits is None else door.cluster_limits
         return limited and wanted
+
+    @property
+    def query_place(self) -> tuple[str, int]:
+        """Where the front door finds the port of queries."""
+        configured = self.ingress.front_door.query
+        if configured is not None:
+            return split_host_and_port(configured)
+        return reachable(self.listen.address), self.ports.query_dimse
+
+    @property
+    def front_door_key(self) -> bytes:
+        """By which our services know each other: as secret as the passwords that they share."""
+        password = self.database_password
+        shared = self.broker_url, password.get_secret_value() if password else ""
+        return hashlib.sha256("\n".join(("front door", *shared)).encode()).digest()
 
     @property
     def web_clients(self) -> Mapping[str, Grant]:

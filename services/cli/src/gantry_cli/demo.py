@@ -13,7 +13,6 @@ from uuid import UUID
 import pydicom
 import sqlalchemy as sa
 
-from gantry_cli.service import reachable
 from gantry_dimse.peer_errors import AssociationLost
 from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
@@ -22,6 +21,7 @@ from gantry_domain.errors import GantryError, TransientError
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.keys import object_key
 from gantry_domain.statuses import SUCCESS
+from gantry_runtime.listen_section import reachable
 from gantry_runtime.logs import get_logger
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction

@@ -10,16 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gantry_runtime.lifeline import PARENT
+from gantry_runtime.listen_section import reachable
 from gantry_runtime.settings import Settings
 from gantry_runtime.supervision import RUN_FOLDER
 
 _PROBE_TIMEOUT = 5.0
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (compared with, not bound)
-
-
-def reachable(address: str) -> str:
-    """Where to call a listener of this machine that is bound to `address`."""
-    return _ANY.get(address, address)
 
 
 def ask(address: str, port: int, path: str) -> tuple[int, bytes]:

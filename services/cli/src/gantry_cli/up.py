@@ -8,7 +8,8 @@ from gantry_cli.embedded.engines import needed_engines
 from gantry_cli.embedded.places import is_running, sole_run
 from gantry_cli.keeper import Keeper, StopRequested
 from gantry_cli.reach import await_broker, await_database, check_ports
-from gantry_cli.service import reachable, services
+from gantry_cli.service import services
+from gantry_runtime.listen_section import reachable
 from gantry_runtime.settings import Settings
 from gantry_stores.index import migrations
 

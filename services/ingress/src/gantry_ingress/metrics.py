@@ -25,6 +25,11 @@ STAGE_SECONDS = histogram(
     ["stage"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+PASSED_ON = counter(
+    "gantry_ingress_associations_passed_on_total",
+    "Associations that were for another service and were passed on to it",
+    ["partner", "service"],
+)
 STORE_AWAY = gauge(
     "gantry_ingress_store_away",
     "Processes that cannot reach the object store: what they receive waits, then gets A700",

@@ -16,9 +16,12 @@ from gantry_archive.dimse_door import partners_of, server_limits, server_tls, us
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_archive.staging import LONGEST_TRANSFER
 from gantry_dimse.contexts import SupportedContexts
+from gantry_dimse.front_door import FrontDoor, Onward
+from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
 from gantry_domain.errors import TransientError
+from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
@@ -81,6 +84,7 @@ def _make_server(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
     stager = stager_of(settings, process, store=store, publisher=publisher)
+    query = Onward("query", *settings.query_place)
     return DimseServer(
         listener=process.sockets[LISTENER],
         ae_title=settings.ae_titles[0],
@@ -100,6 +104,15 @@ def _make_server(
         tls=server_tls(settings),
         proxies=settings.listen.proxies,
         congested=watermarks_of(settings).congested,
+        front_door=FrontDoor(
+            dict.fromkeys((uid for model in INFORMATION_MODELS for uid in model.classes), query),
+            takes_storage=frozenset(model.get_class for model in INFORMATION_MODELS),
+            handover=Handover(settings.front_door_key),
+            send_timeout=limits.send_timeout.total_seconds(),
+            passed_on=lambda peer, service: metrics.PASSED_ON.labels(
+                partners.label(peer.calling_ae), service
+            ).inc(),
+        ),
     )
 
 

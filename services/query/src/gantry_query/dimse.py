@@ -23,6 +23,7 @@ from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
+from gantry_dimse.handover import Handover
 from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
@@ -125,6 +126,7 @@ def main() -> int:
         store=_LateStore(settings),
         pools=pools,
         slots=slots,
+        handover=Handover(settings.front_door_key),
     )
     server.start()
     log.info("find_started")
@@ -147,8 +149,12 @@ def make_server(
     pools: Pools,
     slots: Slots,
     tls_listener: socket.socket | None = None,
+    handover: Handover | None = None,
 ) -> DimseServer:
-    """The server of one process. `store` raises a `TransientError` while there is none."""
+    """The server of one process. `store` raises a `TransientError` while there is none.
+
+    With `handover` callers may come through the front door.
+    """
     limits = settings.query
     partners = partners_of(settings, limits, accept_unknown=settings.strangers_may_query)
     operations: dict[OperationKey, Operation] = {}
@@ -196,6 +202,7 @@ def make_server(
         tls_listener=tls_listener,
         tls=server_tls(settings),
         shares_listener=limits.processes > 1,
+        handover=handover,
     )
 
 
