@@ -28,8 +28,9 @@ def _ignore(_number: int) -> None:
 class ReceiptPublisher:
     """Receipts on their way to the broker, in the order in which they came.
 
-    A batch is sent when it is full or `linger` seconds after its first receipt. While the broker
-    is away the buffer fills; beyond `capacity` receipts are dropped and counted.
+    A batch is sent when it is full or `linger` seconds after its first receipt: what a worker does
+    for a batch costs more than what it does for an object, so many small ones keep it busy. While
+    the broker is away the buffer fills; beyond `capacity` receipts are dropped and counted.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ReceiptPublisher:
         *,
         capacity: int = 10_000,
         batch: int = 100,
-        linger: float = 0.05,
+        linger: float = 0.2,
         on_published: Callable[[int], None] = _ignore,
         on_dropped: Callable[[int], None] = _ignore,
         on_waiting: Callable[[int], None] = _ignore,
