@@ -1,5 +1,6 @@
 """The engine of the index: every wait has an end, and every error its kind."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -66,6 +67,18 @@ def test_a_transaction_that_is_left_alone_is_ended(engine):
     connection.invalidate()
     connection.close()
     ping(engine)
+
+
+def test_a_connection_that_died_in_the_pool_fails_no_one(engine, postgres_url):
+    with transaction(engine) as connection:
+        pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    other = make_engine(postgres_url)
+    with transaction(other) as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    other.dispose()
+    time.sleep(0.3)  # a connection that was just used is believed to be alive
+    with transaction(engine) as connection:
+        assert connection.scalar(sa.text("SELECT pg_backend_pid()")) != pid
 
 
 def test_a_pool_without_a_free_connection_is_transient(engine):

@@ -22,7 +22,7 @@ from gantry_archive.reading import ReadingRules
 from gantry_domain.errors import TransientError
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
-from gantry_stores.index.database import transaction
+from gantry_stores.index.database import one_statement, transaction
 from gantry_stores.index.suspects import (
     acquit,
     count_attempt,
@@ -70,7 +70,7 @@ class CarefulIndexer:
         """
         wanted = {receipt.object_id: receipt for receipt in receipts}
         self._pay()
-        with transaction(self._engine) as connection:
+        with one_statement(self._engine) as connection:
             attempts = suspects(connection, list(wanted))
         together = [receipt for receipt in wanted.values() if receipt.object_id not in attempts]
         result = BatchResult()

@@ -24,7 +24,12 @@ from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.batch import BatchRequest, BatchWritten, known_objects, write_batch
 from gantry_stores.index.contested import ComparisonsNeeded, StudiesNeeded
-from gantry_stores.index.database import IndexContended, IndexRefused, transaction
+from gantry_stores.index.database import (
+    IndexContended,
+    IndexRefused,
+    one_statement,
+    transaction,
+)
 from gantry_stores.index.level_rows import StudyKey
 from gantry_stores.objects import ObjectNotFound, ObjectStore
 
@@ -79,7 +84,7 @@ def index_batch(
     """
     batch = _Batch(store, engine, rules, stopping or threading.Event())
     wanted = {receipt.object_id: receipt for receipt in receipts}
-    with transaction(engine) as connection:
+    with one_statement(engine) as connection:
         known = known_objects(connection, list(wanted))
     batch.result.known = len(known)
     new = [receipt for receipt in wanted.values() if receipt.object_id not in known]

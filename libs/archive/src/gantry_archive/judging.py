@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.policies.findings import StudyFinding, VerdictKind
 from gantry_domain.policies.rules import PolicySet
-from gantry_stores.index.database import transaction
+from gantry_stores.index.database import one_statement, transaction
 from gantry_stores.index.verdicts import StudyVerdict, waiting_studies, write_verdicts
 
 _AT_ONCE = 200
@@ -43,7 +43,9 @@ def judge_studies(
     judged = Judged()
     pks = None if study_pks is None else sorted(set(study_pks))
     while limit > 0 and pks != []:
-        with transaction(engine) as connection:
+        # Those that were just indexed are found by their keys, all others by a search with a limit.
+        looking = transaction if pks is None else one_statement
+        with looking(engine) as connection:
             waiting = waiting_studies(
                 connection,
                 policies=policies.fingerprint,

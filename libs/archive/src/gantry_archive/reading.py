@@ -84,6 +84,7 @@ def read_object(receipt: Receipt, *, store: ObjectStore, rules: ReadingRules) ->
             _after(first, store, key),
             size=size,
             default_charset=rules.charsets.get(parsed.meta.calling_ae.casefold()),
+            parsed=parsed,
         )
         json = orjson.dumps(header.attributes)
         entry = _entry(

@@ -20,7 +20,7 @@ from gantry_domain.elements import (
     walk_dataset,
 )
 from gantry_domain.errors import UnreadableObject
-from gantry_domain.file_meta import FileMeta, parse_file_meta
+from gantry_domain.file_meta import FileMeta, ParsedFileMeta, parse_file_meta
 from gantry_domain.findings import (
     DATA_SET_BROKEN,
     ELEMENTS_OUT_OF_ORDER,
@@ -120,16 +120,23 @@ class Header:
         return value if isinstance(value, int | float) else None
 
 
-def read_header(fetch: Fetch, *, size: int, default_charset: str | None = None) -> Header:
+def read_header(
+    fetch: Fetch,
+    *,
+    size: int,
+    default_charset: str | None = None,
+    parsed: ParsedFileMeta | None = None,
+) -> Header:
     """The header of the object of `size` bytes that `fetch` reads.
 
-    `default_charset`: terms of (0008,0005) for data that name none or a wrong one. Raises
+    `default_charset`: terms of (0008,0005) for data that name none or a wrong one. `parsed`: the
+    file meta information, where that has been read already. Raises
     `UnreadableObject`: the reasons of `parse_file_meta` and of the walk, `missing_study_uid`,
     `missing_series_uid`, `missing_sop_instance_uid`, `missing_sop_class_uid`, or the same with
     `invalid` for UIDs over 64 characters or not of printable ASCII.
     """
     first = fetch(0, WINDOW)
-    parsed = parse_file_meta(first)
+    parsed = parsed or parse_file_meta(first)
     walk = walk_dataset(
         fetch,
         size=size,

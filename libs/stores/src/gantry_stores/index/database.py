@@ -5,7 +5,8 @@ are set in each transaction and nothing is prepared on the server, so that a poo
 out connections by transaction (PgBouncer) may stand between.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,7 +14,10 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from gantry_domain.errors import ConfigurationError, PermanentError, TransientError
 
@@ -36,6 +40,8 @@ _TRANSIENT_CODES = _CONTENDED | {
 _SESSION_ENDED = "57P"  # operator intervention but for query_canceled, which is 57014
 
 _AUTOCOMMIT = "AUTOCOMMIT"
+_SEEN = "gantry_seen"
+_TRUSTED_SECONDS = 0.25
 _VALUES = ("22", "23", "54")  # data exceptions, constraints, limits such as an index row's size
 
 
@@ -96,7 +102,6 @@ def make_engine(
         max_overflow=0,
         pool_timeout=seconds,
         pool_recycle=1800,
-        pool_pre_ping=True,  # so that a server's restart fails no one who comes after it
         hide_parameters=True,  # values are patient data
         connect_args={
             "connect_timeout": max(2, round(seconds)),  # libpq's shortest
@@ -121,7 +126,28 @@ def make_engine(
             connection.exec_driver_sql(limits)
 
     event.listen(engine, "handle_error", _name_error)
+    event.listen(engine, "connect", _seen)
+    event.listen(engine, "checkin", _seen)
+    event.listen(engine, "checkout", _look_by(engine.dialect.do_ping))
     return engine
+
+
+def _seen(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info[_SEEN] = time.monotonic()
+
+
+def _look_by(ping: Callable[[DBAPIConnection], object]) -> Callable[..., None]:
+    """So that a server's restart fails no one who comes after it: the pool connects anew then."""
+
+    def look(connection: DBAPIConnection, record: ConnectionPoolEntry, *_: object) -> None:
+        # A round trip saved for those who make one transaction after the other.
+        if time.monotonic() - record.info[_SEEN] >= _TRUSTED_SECONDS:
+            try:
+                ping(connection)
+            except psycopg.Error as error:
+                raise InvalidatePoolError from error
+
+    return look
 
 
 def _milliseconds(span: timedelta) -> int:
@@ -135,8 +161,7 @@ def _name_error(context: ExceptionContext) -> Exception | None:
     if (original.sqlstate or "").startswith(_SESSION_ENDED):
         # The driver learns it from the next read alone.
         context.is_disconnect = True
-    # The pool answers a failed ping with a new connection, unless the failure has another name.
-    return None if context.is_pre_ping else _named(original)
+    return _named(original)
 
 
 def _named(error: psycopg.Error) -> IndexUnavailable | IndexRefused:
@@ -167,8 +192,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 def one_statement(engine: Engine) -> Iterator[Connection]:
     """A connection for one statement that is a transaction by itself and waits for no lock.
 
-    It costs one round trip where `transaction` costs four, and has none of its limits. Raises as
-    that does.
+    Or for a few that need not see the same. Each costs one round trip where `transaction` costs
+    three more, and has none of its limits. Raises as that does.
     """
     with _connect(engine) as connection:
         connection.execution_options(isolation_level=_AUTOCOMMIT)
