@@ -43,8 +43,6 @@ def make_celery(broker_url: str) -> Celery:
         task_acks_late=True,
         # A prefork child that is killed loses its task without this.
         task_reject_on_worker_lost=True,
-        # Its result may still be on its way; but running twice costs less than ten idle seconds.
-        worker_lost_wait=1.0,
         # What waits in a worker's memory runs into the visibility timeout.
         worker_prefetch_multiplier=1,
         task_queues=[Queue(name) for name in QUEUES],
