@@ -22,13 +22,17 @@ _PORTS = (11112, 11113, 11114, 2575, 8080, 9101, 9102, 9103, 9104)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One that answers. `received` is emptied after each run; studies are searched at `web`."""
+    """One that answers. `received` is emptied after each run; studies are searched at `web`.
+
+    `process`: the number of the one that started all others.
+    """
 
     name: str
     ae_title: str
     port: int
     received: Path | None = None
     web: str = ""
+    process: int = 0
 
     def clear(self) -> None:
         """Remove what it wrote, for disks are small; an archive keeps its own."""
@@ -93,9 +97,13 @@ def orthanc(folder: Path, *, nodelay: bool) -> Iterator[Server]:
 
 @contextmanager
 def gantry(
-    folder: Path, config: str = "", environment: Mapping[str, str] | None = None
+    folder: Path,
+    config: str = "",
+    environment: Mapping[str, str] | None = None,
+    *,
+    tree: Path | None = None,
 ) -> Iterator[Server]:
-    """`gantry up`: every service, PostgreSQL and Redis."""
+    """`gantry up`: every service, PostgreSQL and Redis; of another clone where one is named."""
     folder.mkdir()
     folder.chmod(0o711)
     base = free_port_base(*_PORTS)
@@ -104,9 +112,10 @@ def gantry(
     if config:
         (folder / "gantry.yaml").write_text(config)
         ours["GANTRY_CONFIG"] = str(folder / "gantry.yaml")
+    programs = Path(sys.executable).parent if tree is None else tree.absolute() / ".venv" / "bin"
     with (folder / "log").open("wb") as log:
         up = subprocess.Popen(
-            [shutil.which("gantry", path=Path(sys.executable).parent) or "gantry", "up"],
+            [shutil.which("gantry", path=programs) or "gantry", "up"],
             env=ours | dict(environment or {}),
             stdout=subprocess.PIPE,
             stderr=log,
@@ -119,9 +128,8 @@ def gantry(
                 break
         else:
             raise RuntimeError((folder / "log").read_text()[-2000:])
-        yield Server(
-            "Gantry", "GANTRY", 11112 + base, web=f"http://127.0.0.1:{8080 + base}/dicomweb"
-        )
+        web = f"http://127.0.0.1:{8080 + base}/dicomweb"
+        yield Server("Gantry", "GANTRY", 11112 + base, web=web, process=up.pid)
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(120)
