@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from gantry_domain.receipts import Receipt, encode_receipts
 from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
 
+_SOON = 0.05
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
@@ -28,9 +29,10 @@ def _ignore(_number: int) -> None:
 class ReceiptPublisher:
     """Receipts on their way to the broker, in the order in which they came.
 
-    A batch is sent when it is full or `linger` seconds after its first receipt: what a worker does
-    for a batch costs more than what it does for an object, so many small ones keep it busy. While
-    the broker is away the buffer fills; beyond `capacity` receipts are dropped and counted.
+    A batch is sent when it is full, or `linger` seconds after the one before it: what a worker does
+    for a batch costs more than what it does for an object, so many small ones keep it busy. After
+    some quiet it goes almost at once. While the broker is away the buffer fills; beyond `capacity`
+    receipts are dropped and counted.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ReceiptPublisher:
         self._buffer: deque[Receipt] = deque()
         self._closing = False
         self._deadline = float("inf")
+        self._sent_at = time.monotonic()
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
@@ -116,6 +119,7 @@ class ReceiptPublisher:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             pause = _SHORTEST_PAUSE
+            self._sent_at = time.monotonic()
             with self._changed:
                 # `close` may have given up and cleared the buffer meanwhile.
                 for _ in range(min(len(batch), len(self._buffer))):
@@ -131,7 +135,8 @@ class ReceiptPublisher:
             self._changed.wait_for(lambda: self._buffer or self._closing)
             if not self._closing:
                 self._changed.wait_for(
-                    lambda: len(self._buffer) >= self._batch or self._closing, self._linger
+                    lambda: len(self._buffer) >= self._batch or self._closing,
+                    max(_SOON, self._sent_at + self._linger - time.monotonic()),
                 )
             return [self._buffer[n] for n in range(min(self._batch, len(self._buffer)))]
 
