@@ -103,8 +103,13 @@ def storescp(folder: Path, *options: str, port: int = 0) -> Iterator[Peer]:
 
 
 @contextmanager
-def dcmqrscp(folder: Path, *, port: int = 0) -> Iterator[Peer]:
-    """dcmtk's dcmqrscp, an archive of at most 100 studies."""
+def dcmqrscp(
+    folder: Path, *, port: int = 0, knows: Mapping[str, int] | None = None
+) -> Iterator[Peer]:
+    """dcmtk's dcmqrscp, an archive of at most 100 studies.
+
+    `knows`: the ports of this machine that it sends to, by AE title.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     received = folder / "received"
     received.mkdir(exist_ok=True)
@@ -117,6 +122,7 @@ def dcmqrscp(folder: Path, *, port: int = 0) -> Iterator[Peer]:
         "MaxAssociations = 16",
         "HostTable BEGIN",
         f"here = (HERE, localhost, {port})",
+        *(f"{title} = ({title}, localhost, {there})" for title, there in (knows or {}).items()),
         "HostTable END",
         "VendorTable BEGIN",
         "VendorTable END",

@@ -3,30 +3,15 @@
 A data set is given as chunks and never held as a whole.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from gantry_dimse import command_sets as cs
-from gantry_dimse import pdu
 from gantry_dimse.command import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, RESPONSE
-from gantry_dimse.message_pdus import (
-    MoveOriginator,
-    batches,
-    encode_store_request,
-    fragment_size,
-)
-from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol, PeerClosed
-from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts, ProposedContext
-from gantry_dimse.requesting import Requested, Timeouts, request_association
-from gantry_dimse.wire import aborted
+from gantry_dimse.message_pdus import MoveOriginator, encode_store_request
+from gantry_dimse.proposals import NegotiatedContext
+from gantry_dimse.requestor import RequestorAssociation
 from gantry_domain.sop_classes import VERIFICATION
-
-_RELEASE_REQUEST = pdu.HEADER.pack(pdu.A_RELEASE_RQ, pdu.SHORT_BODY) + bytes(pdu.SHORT_BODY)
-
-_LARGEST_COMMAND = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,58 +25,8 @@ class StoreResponse:
     error_comment: str
 
 
-class StorageAssociation:
-    """An association on which we are the SCU. Used by one thread; `interrupt` by any.
-
-    As a context manager it is released at the end, or aborted if an exception passes.
-    """
-
-    def __init__(self, requested: Requested, timeouts: Timeouts) -> None:
-        self._wire = requested.wire
-        self._timeouts = timeouts
-        self._contexts = requested.contexts
-        try:
-            self._fragment = fragment_size(requested.peer_maximum)
-        except ValueError as error:
-            self._wire.send_if_possible(pdu.encode_abort(pdu.SERVICE_USER))
-            self._wire.close()
-            raise PeerBrokeProtocol(str(error)) from error
-        self._message_id = 0
-        self._open = True
-        self.bytes_sent = 0
-        """Of data sets, over this association."""
-
-    @classmethod
-    def open(
-        cls,
-        *,
-        host: str,
-        port: int,
-        calling_ae: str,
-        called_ae: str,
-        contexts: Sequence[ProposedContext],
-        timeouts: Timeouts | None = None,
-    ) -> Self:
-        """Connect to a peer and negotiate.
-
-        Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
-        `AssociationLost`.
-        """
-        timeouts = timeouts or Timeouts()
-        requested = request_association(
-            host=host,
-            port=port,
-            calling_ae=calling_ae,
-            called_ae=called_ae,
-            contexts=contexts,
-            timeouts=timeouts,
-        )
-        return cls(requested, timeouts)
-
-    @property
-    def contexts(self) -> NegotiatedContexts:
-        """What the peer accepted."""
-        return self._contexts
+class StorageAssociation(RequestorAssociation):
+    """An association on which we send instances, or a C-ECHO."""
 
     def accepts(self, SOPClassUID: str, transfer_syntax: str) -> NegotiatedContext | None:
         """The context in which an instance can be sent as it is stored."""
@@ -148,136 +83,3 @@ class StorageAssociation:
         except BaseException:  # in the middle of a message nothing else can be sent
             self.abort()
             raise
-
-    def release(self) -> None:
-        """End the association in good order (PS3.8 7.2).
-
-        Everything was answered by now, so a peer that does not answer this is no failure.
-        """
-        if not self._open:
-            return
-        self._open = False
-        timeout = self._timeouts.acse
-        deadline = time.monotonic() + timeout
-        try:
-            self._wire.send([_RELEASE_REQUEST])
-            while True:
-                answer = self._wire.receive(deadline, timeout, "answer the release request")
-                if answer.type == pdu.A_RELEASE_RQ:  # both sides at once, PS3.8 7.2.2
-                    self._wire.send([pdu.RELEASE_RESPONSE])
-                elif answer.type in (pdu.A_RELEASE_RP, pdu.A_ABORT):
-                    return
-        except AssociationLost:
-            return
-        finally:
-            self._wire.close()
-
-    def abort(self) -> None:
-        """End the association at once (PS3.8 7.3); without effect if it has ended."""
-        if not self._open:
-            return
-        self._open = False
-        self._wire.send_if_possible(pdu.encode_abort(pdu.SERVICE_USER))
-        self._wire.close()
-
-    def interrupt(self) -> None:
-        """From any thread: whatever the association is doing fails with `Interrupted`."""
-        self._wire.interrupt()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.release()
-        else:
-            self.abort()
-
-    def _next_message_id(self) -> int:
-        if not self._open:
-            raise PeerClosed("the association has ended")
-        self._message_id = self._message_id % 0xFFFF + 1
-        return self._message_id
-
-    def _send_message(
-        self, context_id: int, command: bytes, chunks: Iterable[bytes | memoryview] | None
-    ) -> None:
-        for batch in batches(context_id, command, chunks, fragment=self._fragment):
-            self.bytes_sent += batch.data
-            self._wire.send(batch.buffers)
-
-    def _response(self, expected: int, message_id: int) -> "_Answer":
-        timeout = self._timeouts.dimse
-        deadline = time.monotonic() + timeout
-        command = bytearray()
-        answer: _Answer | None = None
-        while True:
-            received = self._wire.receive(deadline, timeout, "answer")
-            match received.type:
-                case pdu.P_DATA_TF:
-                    pass
-                case pdu.A_ABORT:
-                    self._open = False
-                    self._wire.close()
-                    raise aborted(received)
-                case pdu.A_RELEASE_RQ:
-                    raise PeerClosed("the peer released the association before it answered")
-                case _:
-                    raise PeerBrokeProtocol("a PDU that is not expected here")
-            for flags, fragment in _pdvs(received.body):
-                if answer is None:
-                    if not flags & pdu.COMMAND_FRAGMENT:
-                        raise PeerBrokeProtocol("a data set without a command set")
-                    command += fragment
-                    if len(command) > _LARGEST_COMMAND:
-                        raise PeerBrokeProtocol("a command set without an end")
-                    if not flags & pdu.LAST_FRAGMENT:
-                        continue
-                    answer = _read_answer(bytes(command), expected, message_id)
-                    if not answer.data_set:
-                        return answer
-                elif flags & pdu.COMMAND_FRAGMENT:
-                    raise PeerBrokeProtocol("a command set within a data set")
-                elif flags & pdu.LAST_FRAGMENT:
-                    return answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    error_comment: str
-    data_set: bool
-
-
-def _read_answer(command: bytes, expected: int, message_id: int) -> _Answer:
-    try:
-        elements = cs.read_command_set(command)
-        field = cs.number(elements, cs.COMMAND_FIELD)
-        answered = cs.number(elements, cs.MESSAGE_ID_BEING_RESPONDED_TO)
-        status = cs.number(elements, cs.STATUS)
-    except ValueError as error:
-        raise PeerBrokeProtocol(str(error)) from error
-    if field != expected or answered != message_id:
-        raise PeerBrokeProtocol("an answer to something else")
-    # Some peers leave out the data set type, which says the same as their silence.
-    kind = elements.get(cs.COMMAND_DATA_SET_TYPE, cs.us(NO_DATA_SET))
-    return _Answer(status, cs.text(elements, cs.ERROR_COMMENT), data_set=kind != cs.us(NO_DATA_SET))
-
-
-def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """The message control header and the fragment of each PDV."""
-    offset = 0
-    while offset < len(body):
-        if len(body) - offset < pdu.PDV_HEADER.size:
-            raise PeerBrokeProtocol("a PDV without a header")
-        length, _context, flags = pdu.PDV_HEADER.unpack_from(body, offset)
-        end = offset + 4 + length
-        if length < 2 or end > len(body):
-            raise PeerBrokeProtocol("a PDV beyond its PDU")
-        yield flags, body[offset + pdu.PDV_HEADER.size : end]
-        offset = end

@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: all of it together takes second
 """
 
 import sys
+from datetime import datetime
 
 import click
 
@@ -110,6 +111,42 @@ def push(*, uid: str, to: str, partition: str | None, wait: bool) -> int:
     from gantry_cli.deliveries import push as run_push
 
     return run_push(load_settings(), uid, to=to, partition=partition, wait=wait)
+
+
+_day = click.DateTime(["%Y-%m-%d"])
+
+
+@commands.command()
+@click.option("--from", "source", required=True, metavar="AE", help="A partner, or AE@HOST:PORT.")
+@click.option("--since", type=_day, help="The first Study Date; a C-FIND for each day from it.")
+@click.option("--until", type=_day, help="The last Study Date.")
+@click.option("--modality", default="", help="Only studies with this modality, such as CT.")
+@click.option("--to", metavar="AE", help="Which of our AE titles it knows; else the first.")
+@click.option("--at-once", default=2, type=click.IntRange(1, 16), show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only show what would be fetched.")
+def pull(
+    *,
+    source: str,
+    since: datetime | None,
+    until: datetime | None,
+    modality: str,
+    to: str | None,
+    at_once: int,
+    dry_run: bool,
+) -> int:
+    """Fetch another archive's studies that are not here (C-FIND, C-MOVE).
+
+    May be ended and started again: what is here is not fetched twice.
+    """
+    from gantry_archive.pulling import Wanted
+    from gantry_cli.pull import pull as run_pull
+
+    wanted = Wanted(
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        modality=modality.upper(),
+    )
+    return run_pull(load_settings(), source, wanted, to=to, at_once=at_once, dry_run=dry_run)
 
 
 @commands.group()

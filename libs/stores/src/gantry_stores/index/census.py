@@ -1,6 +1,7 @@
 """How many objects and studies are in which state, without counting a hundred million rows."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -39,6 +40,20 @@ def studies_by_verdict(connection: Connection) -> Counter[VerdictKind]:
         connection, "study", "verdict = 'accepted'", counts.total()
     )
     return counts
+
+
+def instances_of_studies(
+    connection: Connection, uids: Sequence[str], *, partition: str
+) -> dict[str, int]:
+    """How many instances these studies of a partition have; those that are not here are absent."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT study_instance_uid, number_of_study_related_instances AS number FROM study"
+            " WHERE partition = :partition AND study_instance_uid = ANY(:uids)"
+        ),
+        {"partition": partition, "uids": list(uids)},
+    )
+    return {row.study_instance_uid: row.number for row in rows}
 
 
 def _rest(connection: Connection, table: str, condition: str, others: int) -> int:
