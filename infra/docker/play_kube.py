@@ -7,12 +7,14 @@ Renders the chart, drops what podman has no word for (Services, policies, the op
 plays the migration's pod to its end and then the Deployments with their ConfigMap and claim. They
 use the database and the broker of the compose stack, in a database of their own, and are reached
 within the network by their pods' names. It ends by sending a study through them, with the script
-of `helm test`. `--keep` leaves them running. Needs the development packages and podman.
+of `helm test`, which signs in with a token. `--keep` leaves them running. Needs the development
+packages and podman.
 """
 
 import argparse
 import base64
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gantry"
 DATABASE = "gantry_kube"
+CLIENT = "check"
 _PATIENCE = 120.0
 _HOST_PORTS = 30_000
 
@@ -50,7 +53,9 @@ def rendered(file: Path) -> list[dict[str, Any]]:
     values["secrets"] = {
         "database": {"name": "gantry-stack", "key": "DATABASE_PASSWORD"},
         "broker": {"name": "gantry-stack", "key": "BROKER_PASSWORD"},
+        "webTokens": {"name": "gantry-stack", "key": "HTTP_TOKENS"},
     }
+    values["config"]["auth"] = {"kind": "token", "clients": {CLIENT: {"scopes": ["read", "store"]}}}
     with helm_python.Chart.load(CHART) as chart:
         files = chart.render(values, name="pacs", namespace="imaging")
     return [
@@ -62,10 +67,11 @@ def rendered(file: Path) -> list[dict[str, Any]]:
     ]
 
 
-def make_secret() -> None:
-    """The stack's passwords as the Secret that the values name, in the form that podman 4 reads."""
+def make_secret(token: str) -> None:
+    """The stack's passwords and a token as the Secret of the values, in the form of podman 4."""
     lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
     pairs = dict(line.split("=", 1) for line in lines if "=" in line)
+    pairs["HTTP_TOKENS"] = json.dumps({CLIENT: token})
     told = {name: base64.b64encode(value.encode()).decode() for name, value in pairs.items()}
     podman("secret", "create", "gantry-stack", "-", text=json.dumps(told))
 
@@ -134,7 +140,8 @@ def main() -> int:
     clean()
     podman(*ask, f"{connect} 'CREATE DATABASE {DATABASE}'")
     try:
-        make_secret()
+        token = secrets.token_hex(16)
+        make_secret(token)
         play([*maps, migration], arguments.network)
         code = podman("wait", "pacs-gantry-migrate-migrate").strip()
         if code != "0":
@@ -146,8 +153,10 @@ def main() -> int:
         for role, pod in pods.items():
             await_state(f"{role} is ready", f"{pod}-{role}", ["python", "/usr/local/bin/healthy"])
         script = (CHART / "files" / "first_study.py").read_text(encoding="utf-8")
-        command = ["exec", "-i", f"{pods['worker']}-worker", "python", "-"]
-        told = ["--called=GANTRY", "--calling=KUBE", f"--storage={pods['ingress']}:11112", "--stow"]
+        container = f"{pods['worker']}-worker"
+        command = ["exec", "-i", "--env", f"WEB_TOKEN={token}", container, "python", "-"]
+        told = ["--called=GANTRY", "--calling=KUBE", f"--storage={pods['ingress']}:11112"]
+        told.append("--stow")
         web = f"--web=http://{pods['query']}:8080/dicomweb"
         print(podman(*command, *told, web, text=script), end="")
         print("play_kube: a study went through the chart's own pods")

@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- /* The ports that a role listens on, and the metric by which it grows. */ -}}
 {{- define "gantry.roles" -}}
 ingress:
-  ports: {dimse: 11112, metrics: 9101}
+  ports: {dimse: 11112, metrics: 9101{{ with .Values.config.listen.tls_port }}, dimse-tls: {{ . }}{{ end }}}
   metric: gantry_ingress_associations_active
   query: sum(gantry_ingress_associations_active{namespace="NAMESPACE"})
 worker:
@@ -36,7 +36,7 @@ worker:
   selector: {queue: index}
   query: max(gantry_worker_queue_length{namespace="NAMESPACE", queue="index"})
 query:
-  ports: {http: 8080, dimse: 11113, metrics: 9103}
+  ports: {http: 8080, dimse: 11113, metrics: 9103{{ with .Values.config.listen.query_tls_port }}, dimse-tls: {{ . }}{{ end }}}
   metric: gantry_query_http_requests_active
   query: sum(gantry_query_http_requests_active{namespace="NAMESPACE"})
 {{- end -}}
@@ -60,16 +60,13 @@ capabilities: {drop: [ALL]}
 {{- /* Gantry's environment: the file, and the secrets by name. */ -}}
 {{- define "gantry.environment" -}}
 - {name: GANTRY_CONFIG, value: /etc/gantry/gantry.yaml}
-{{- with .Values.secrets.database }}
+{{- $variables := dict "database" "DATABASE_PASSWORD" "broker" "BROKER_PASSWORD" "dimsePasscodes" "DIMSE_PASSCODES" "dimseJwtSecret" "DIMSE_JWT_SECRET" "tlsKeyPassword" "TLS_KEY_PASSWORD" }}
+{{- range $secret, $variable := $variables }}
+{{- with index $.Values.secrets $secret }}
 {{- if .name }}
-- name: GANTRY_DATABASE_PASSWORD
+- name: GANTRY_{{ $variable }}
   valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}
-{{- end }}
-{{- with .Values.secrets.broker }}
-{{- if .name }}
-- name: GANTRY_BROKER_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}
 {{- end }}
 {{- end -}}

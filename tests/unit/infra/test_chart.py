@@ -10,10 +10,11 @@ import yaml
 
 from gantry_ingress import app as ingress_app
 from gantry_query import app as query_app
-from gantry_runtime.settings import Settings, load_settings
+from gantry_runtime.settings import ENVIRONMENT, Settings, load_settings
 from gantry_worker import app as worker_app
 
 KUBERNETES = ("1.31.0", "1.34.0", "1.37.0")
+PLACES = {"GANTRY_CONFIG", "GANTRY_DATA", "GANTRY_PORT_BASE"}
 # Of operators; kubernetes-validate has no schema of them.
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 
@@ -135,7 +136,8 @@ def test_every_door_of_a_service_leads_to_a_port_of_its_pods(rendered: Any) -> N
         component = service["spec"]["selector"]["app.kubernetes.io/component"]
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= pods[component]
     storage = rendered.of("Service")["pacs-gantry-storage"]["spec"]["ports"]
-    assert [(port["port"], port["targetPort"]) for port in storage] == [(104, "dimse")]
+    secured = [(2762, "dimse-tls")] if "dimse-tls" in pods["ingress"] else []
+    assert [(port["port"], port["targetPort"]) for port in storage] == [(104, "dimse"), *secured]
 
 
 def test_no_secret_is_made_or_written_down(rendered: Any) -> None:
@@ -317,6 +319,47 @@ def test_helm_test_stores_over_http_where_that_is_allowed(
     rendered = chart.render({"config": {"unknown_partners": unknown}} if unknown else {})
     (container,) = rendered.of("Pod")["pacs-gantry-test"]["spec"]["containers"]
     assert ("--stow" in container["command"]) is stored
+
+
+def test_every_secret_of_gantrys_reaches_every_pod_that_reads_the_configuration(
+    chart: Any,
+) -> None:
+    named = {
+        name: {"name": f"secret-{name}", "key": "k"}
+        for name in (
+            "database",
+            "broker",
+            "dimsePasscodes",
+            "dimseJwtSecret",
+            "tlsKeyPassword",
+        )
+    }
+    rendered = chart.render({"secrets": named})
+    secrets = {name for name in ENVIRONMENT if name not in PLACES | {"GANTRY_HTTP_TOKENS"}}
+    for name, pod in rendered.pods():
+        if not name.startswith("Pod/"):
+            (container,) = pod["containers"]
+            given = {variable["name"] for variable in container["env"] if "valueFrom" in variable}
+            assert given == secrets, name
+
+
+def test_ports_for_tls_are_open_where_the_configuration_has_them(
+    chart: Any, everything: Any
+) -> None:
+    for role, service, port in (("ingress", "storage", 2762), ("query", "query", 2763)):
+        pod = everything.of("Deployment")[f"pacs-gantry-{role}"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert ports["dimse-tls"] == port
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        assert mounts["/etc/gantry-tls"]["readOnly"] is True
+        doors = everything.of("Service")[f"pacs-gantry-{service}"]["spec"]["ports"]
+        assert (2762, "dimse-tls") in [(door["port"], door["targetPort"]) for door in doors]
+        policy = everything.of("NetworkPolicy")[f"pacs-gantry-{role}"]["spec"]["ingress"]
+        rules = {rule["ports"][0]["port"]: rule.get("from") for rule in policy}
+        assert rules["dimse-tls"] == rules["dimse"] is not None
+    for service in chart.render({}).of("Service").values():
+        assert "dimse-tls" not in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_every_role_reaches_the_store_and_the_broker_alike(rendered: Any) -> None:
