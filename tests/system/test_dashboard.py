@@ -20,6 +20,8 @@ from typing import Any
 
 import httpx
 import pytest
+from pynetdicom import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 
 from blackbox.datasets import image, new_uid, write
 from blackbox.dicomweb import Archive
@@ -45,7 +47,9 @@ QUIET = {"Tasks failed"}
 _SCRAPED = "1s"
 _RATE_INTERVAL = "10s"  # Grafana makes it of the interval of scraping
 
+TOKEN = "a-token-of-the-tests"
 CONFIG = """
+auth: {{kind: token, clients: {{tests: {{scopes: [read, store]}}}}}}
 policies: [{{rule: images_per_study, limit: 2, action: warn}}]
 complete_after: 500ms
 sweep: {{after: 2s, every: 500ms}}
@@ -113,6 +117,9 @@ class Traffic:
         assert not send(port, [refused])[0].success
         assert associate(port, contexts_of([refused]), called_ae="NOBODY").is_rejected
         associate(port, contexts_of([refused])).abort()
+        find = [build_context(FIND)]
+        assert associate(self.run.port("find"), find, called_ae="NOBODY").is_rejected
+        assert httpx.get(self.run.http.base_url.join("/dicomweb/studies")).status_code == 401
 
     def _getscu(self, study: str) -> None:
         with_study = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}"]
@@ -199,6 +206,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     with ExitStack() as stack:
         peer = stack.enter_context(storescp(folder / "peer"))
         run = Gantry(config=CONFIG.format(storescp=peer.port, down=free_port()))
+        run.names["GANTRY_HTTP_TOKENS"] = json.dumps({"tests": TOKEN})
+        run.http.headers["Authorization"] = f"Bearer {TOKEN}"
         stack.callback(run.clean)
         run.start()
         prometheus = Prometheus(run, folder)
