@@ -278,7 +278,7 @@ def test_failures_in_the_middle_of_an_object(
     staging = bench.stager().begin(provenance())
     feed(staging, data_set(200_000)[:100_000])
 
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_names: object) -> None:
         raise failure
 
     with monkeypatch.context() as patch:
