@@ -110,7 +110,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iter
                 *partners,
                 "forward: {lease: 3s, backoff: {first: 500ms, longest: 1s}, concurrency: 1}",
                 "http: {processes: 1}",
+                "ingress: {processes: 1}",
                 "query: {processes: 1}",
+                "worker: {processes: 1}",
             ]
         )
         run = Gantry(config=config, store=new_store())

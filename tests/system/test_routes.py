@@ -23,7 +23,9 @@ policies:
 complete_after: {{default: 500ms, partners: {{SLOWCT: 1h}}}}
 sweep: {{after: 2s, every: 500ms}}
 http: {{processes: 1}}
+ingress: {{processes: 1}}
 query: {{processes: 1}}
+worker: {{processes: 1}}
 partners:
   - {{ae_title: SLOWCT}}
   - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}

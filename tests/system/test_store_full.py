@@ -24,7 +24,8 @@ def small_disk() -> Iterator[Gantry]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     run = Gantry(
-        config="objects: FOLDER/small\ningress: {store_patience: 1s}\nhttp: {processes: 1}\n"
+        config="objects: FOLDER/small\ningress: {store_patience: 1s, processes: 1}\n"
+        "http: {processes: 1}\nquery: {processes: 1}\nworker: {processes: 1}\n"
     )
     folder = run.folder / "small"
     run.store = FolderStore(folder)

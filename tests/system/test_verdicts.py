@@ -24,7 +24,9 @@ policies:
   - {rule: patient_identity, identifier: hkid, action: hold}
 sweep: {after: 2s, every: 1s}
 http: {processes: 1}
+ingress: {processes: 1}
 query: {processes: 1}
+worker: {processes: 1}
 """
 ACCESSION = "XXXXR0700000101H"
 

