@@ -225,6 +225,7 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("partners: [{ae_title: A, transfer_syntaxes: []}]", "accepts nothing"),
         ("partners: [{ae_title: A, transfer_syntaxes: [1.2.3.4]}]", "1.2.3.4 is no transfer"),
         ("ingress: {sop_classes: ['1.02.3']}", "ingress.sop_classes[0]: '1.02.3' is no UID"),
+        ("partners: [{ae_title: A, may: [query]}]", "may[0]: must be 'store', 'find', 'move' or"),
         ("partners: [{ae_title: A, duplicates: maybe}]", "must be 'keep_first' or 'take_last'"),
         ("timezone: Mars/Olympus", "is no time zone"),
         ("database: mysql://x/y", "database: write a URL such as postgresql://"),

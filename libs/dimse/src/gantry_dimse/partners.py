@@ -21,7 +21,8 @@ class Caller:
     """A configured partner: its title, the networks it may call from (None: any), its partition.
 
     `charset`: the character set of its texts, as a value of (0008,0005). `certificate`: it has to
-    show one with one of these, a name or a SHA-256 fingerprint; None: it needs none.
+    show one with one of these, a name or a SHA-256 fingerprint; None: it needs none. `may`: the
+    services that it may use, of `store`, `find`, `move` and `get`; None: all.
     `max_associations` and `transfer_syntaxes`: see `Terms`.
     """
 
@@ -30,6 +31,7 @@ class Caller:
     partition: str
     charset: str | None = None
     certificate: tuple[str, ...] | None = None
+    may: frozenset[str] | None = None
     max_associations: int | None = None
     transfer_syntaxes: tuple[str, ...] | None = None
 
@@ -79,6 +81,11 @@ class Partners:
             max_associations_per_host=self._max_associations_per_host,
             transfer_syntaxes=None if caller is None else caller.transfer_syntaxes,
         )
+
+    def may(self, calling_ae: str, service: str) -> bool:
+        """Whether whoever was admitted under this title may use a service: `store`, `find`, ..."""
+        caller = self._callers.get(calling_ae.casefold())
+        return caller is None or caller.may is None or service in caller.may
 
     def label(self, calling_ae: str) -> str:
         """The partner's title for a metric, `other` for a stranger's."""

@@ -27,6 +27,10 @@ class Partner(Section):
     certificate: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     """It has to show a certificate with one of these, over TLS: its common name, an alternative
     name (DNS, URI), or its SHA-256 fingerprint; None: it needs none."""
+    may: (
+        Annotated[tuple[Literal["store", "find", "move", "get"], ...], Field(strict=False)] | None
+    ) = None
+    """What it may ask of us besides C-ECHO; None: all of it."""
     max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None

@@ -6,7 +6,7 @@ from gantry_archive.refusal_statuses import STATUSES
 from gantry_archive.staging import Provenance, Staged, Stager, Staging
 from gantry_dimse.partners import Partners
 from gantry_dimse.storage import Reception, StoreOutcome, StoreRequest
-from gantry_domain.statuses import SUCCESS
+from gantry_domain.statuses import NOT_AUTHORIZED, SUCCESS
 from gantry_ingress import metrics
 from gantry_runtime.logs import get_logger
 
@@ -53,6 +53,29 @@ class StoreReception:
         self._staging.abort()
 
 
+class _Unauthorized:
+    """What a partner sends that may not store; a `Reception`."""
+
+    def __init__(self, *, partner: str) -> None:
+        self._partner = partner
+        self._received = 0
+
+    def write(self, fragment: memoryview) -> None:
+        """See `Reception.write`."""
+        self._received += len(fragment)
+
+    def finish(self) -> StoreOutcome:
+        """See `Reception.finish`."""
+        status = f"{NOT_AUTHORIZED.code:04X}"
+        metrics.REFUSALS.labels(self._partner, "not_authorized").inc()
+        metrics.INSTANCES.labels(self._partner, status).inc()
+        metrics.BYTES.labels(self._partner, status).inc(self._received)
+        return StoreOutcome(NOT_AUTHORIZED, "this AE title may not store")
+
+    def abort(self) -> None:
+        """See `Reception.abort`."""
+
+
 class StoreService:
     """Stages what partners send; a `StorageHandler`."""
 
@@ -62,6 +85,9 @@ class StoreService:
 
     def begin(self, request: StoreRequest) -> Reception:
         """See `StorageHandler.begin`."""
+        partner = self._partners.label(request.calling_ae)
+        if not self._partners.may(request.calling_ae, "store"):
+            return _Unauthorized(partner=partner)
         staging = self._stager.begin(
             Provenance(
                 calling_ae=request.calling_ae,
@@ -72,4 +98,4 @@ class StoreService:
                 SOPInstanceUID=request.SOPInstanceUID,
             )
         )
-        return StoreReception(staging, partner=self._partners.label(request.calling_ae))
+        return StoreReception(staging, partner=partner)

@@ -23,6 +23,7 @@ from gantry_domain.query import BadQuery, PageRequest, Query
 from gantry_domain.statuses import (
     CANCEL,
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+    NOT_AUTHORIZED,
     OUT_OF_RESOURCES_TO_FIND,
     PENDING,
     PENDING_WARNING,
@@ -82,6 +83,9 @@ class FindService:
     def _answers(self, request: OperationRequest, counted: "_Counted") -> _Answers:
         calling_ae = request.peer.calling_ae
         charset = self._partners.charset(calling_ae)
+        if not self._partners.may(calling_ae, "find"):
+            yield Answer(NOT_AUTHORIZED, error_comment="this AE title may not query")
+            return
         try:
             identifier = read_find_identifier(
                 request.identifier,

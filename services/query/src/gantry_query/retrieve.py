@@ -33,6 +33,7 @@ from gantry_domain.retrieve_question import RetrieveQuestion, retrieve_question
 from gantry_domain.statuses import (
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     MOVE_DESTINATION_UNKNOWN,
+    NOT_AUTHORIZED,
     OUT_OF_RESOURCES_TO_COUNT,
     OUT_OF_RESOURCES_TO_SEND,
     PENDING,
@@ -119,6 +120,10 @@ class RetrieveService:
         progress: "_Progress",
         steps: "Callable[[OperationRequest, _Progress], Answers]",
     ) -> Answers:
+        if not self._shared.partners.may(request.peer.calling_ae, progress.service):
+            comment = f"this AE title may not retrieve by C-{progress.service.upper()}"
+            yield Answer(NOT_AUTHORIZED, error_comment=comment)
+            return
         try:
             yield from steps(request, progress)
         except BadQuery as error:
