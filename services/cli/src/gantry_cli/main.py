@@ -4,7 +4,7 @@ Each command imports what it needs when it runs: all of it together takes second
 """
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -75,6 +75,22 @@ def reindex() -> int:
     with database_running(settings):
         migrations.upgrade(settings.database_url)
         return run_reindex(settings)
+
+
+@commands.command()
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="Only what came from then on (UTC)."
+)
+@click.option("--without-index", is_flag=True, help="Only what the store itself can tell.")
+def verify(*, since: datetime | None, without_index: bool) -> int:
+    """Read every object again, and show those that are missing or changed."""
+    from gantry_cli.verifying import run_verify
+
+    return run_verify(
+        load_settings(),
+        since=since.replace(tzinfo=UTC) if since else None,
+        with_index=not without_index,
+    )
 
 
 @commands.command()
