@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/bench/store --rounds 3 --write
     .venv/bin/python tests/bench/store --s3 --write
+    .venv/bin/python tests/bench/store --idle --write
 
 Every server is up all the time and one is measured at a time, the next when all that was sent can
 be found. Each figure is the median of the rounds, each ratio the median of the rounds' ratios.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import bucket
 import data
+import idle
 import servers
 from measuring import PEER, Bench, machine, table, turns, write
 
@@ -57,13 +59,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--associations", type=int, nargs="+", default=[1, 4, 8])
-    parser.add_argument("--s3", action="store_true", help="with the images on an S3 server")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--s3", action="store_true", help="with the images on an S3 server")
+    other.add_argument("--idle", action="store_true", help="beside associations that do nothing")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="gantry-bench-"))
     folder.chmod(0o711)
     try:
-        if options.s3:
+        if options.idle:
+            lines = idle.measured(folder, options.rounds)
+        elif options.s3:
             lines = bucket.measured(folder, options.rounds, options.associations)
         else:
             lines = on_disk(folder, options.rounds, options.associations)
@@ -71,7 +77,8 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     print(*lines, sep="\n")
     if options.write:
-        write("tests/bench/store --s3" if options.s3 else "tests/bench/store", lines)
+        mark = " --s3" if options.s3 else " --idle" if options.idle else ""
+        write(f"tests/bench/store{mark}", lines)
 
 
 if __name__ == "__main__":
