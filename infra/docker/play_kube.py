@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Runs the chart's own pods under podman, for a machine without a cluster.
 
-    play_kube.py [--values charts/gantry/ci/minimal-values.yaml] [--network gantry_default]
+    play_kube.py [--values charts/gantry/ci/minimal-values.yaml] [--bucket] [--keep]
 
 Renders the chart, drops what podman has no word for (Services, policies, the operators' objects),
 plays the migration's pod to its end and then the Deployments with their ConfigMap and claim. They
-use the database and the broker of the compose stack, in a database of their own, and are reached
-within the network by their pods' names. It ends by sending a study through them, with the script
-of `helm test`, which signs in with a token. `--keep` leaves them running. Needs the development
-packages and podman.
+use the database and the broker of the compose stack, in a database of their own, with `--bucket`
+its S3 server too (credentials from a Secret), where else the images are on a volume. They are
+reached within the network by their pods' names. It ends by sending a study through them, with the
+script of `helm test`, which signs in with a token. `--keep` leaves them running. Needs the
+development packages and podman.
 """
 
 import argparse
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gantry"
 DATABASE = "gantry_kube"
 CLIENT = "check"
+OBJECTS = "gantry-stack-objects"
 _PATIENCE = 120.0
 _HOST_PORTS = 30_000
 
@@ -43,7 +45,7 @@ def podman(*arguments: str, text: str | None = None, check: bool = True) -> str:
     return done.stdout
 
 
-def rendered(file: Path) -> list[dict[str, Any]]:
+def rendered(file: Path, *, bucket: bool) -> list[dict[str, Any]]:
     """The chart's manifests, told to use the stack's stores and the image built here."""
     values = helm_python.values_from_yaml(file.read_text(encoding="utf-8"))
     values.setdefault("config", {}).update(
@@ -56,6 +58,13 @@ def rendered(file: Path) -> list[dict[str, Any]]:
         "webTokens": {"name": "gantry-stack", "key": "HTTP_TOKENS"},
     }
     values["config"]["auth"] = {"kind": "token", "clients": {CLIENT: {"scopes": ["read", "store"]}}}
+    if bucket:
+        values["config"]["objects"] = {
+            "url": "s3://gantry-kube",
+            "endpoint": "http://objects:8333",
+            "create": True,
+        }
+        values["secrets"]["objects"] = {"name": OBJECTS}
     with helm_python.Chart.load(CHART) as chart:
         files = chart.render(values, name="pacs", namespace="imaging")
     return [
@@ -67,13 +76,15 @@ def rendered(file: Path) -> list[dict[str, Any]]:
     ]
 
 
-def make_secret(token: str) -> None:
-    """The stack's passwords and a token as the Secret of the values, in the form of podman 4."""
+def make_secrets(token: str) -> None:
+    """The stack's passwords and a token as the Secrets of the values, in the form of podman 4."""
     lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
     pairs = dict(line.split("=", 1) for line in lines if "=" in line)
     pairs["HTTP_TOKENS"] = json.dumps({CLIENT: token})
-    told = {name: base64.b64encode(value.encode()).decode() for name, value in pairs.items()}
-    podman("secret", "create", "gantry-stack", "-", text=json.dumps(told))
+    keys = {"AWS_ACCESS_KEY_ID": "gantry", "AWS_SECRET_ACCESS_KEY": pairs["OBJECTS_PASSWORD"]}
+    for secret, held in (("gantry-stack", pairs), (OBJECTS, keys)):
+        told = {name: base64.b64encode(value.encode()).decode() for name, value in held.items()}
+        podman("secret", "create", secret, "-", text=json.dumps(told))
 
 
 def play(manifests: list[dict[str, Any]], network: str) -> None:
@@ -107,11 +118,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--values", type=Path, default=CHART / "ci" / "minimal-values.yaml")
+    parser.add_argument("--bucket", action="store_true")
     parser.add_argument("--network", default="gantry_default")
     parser.add_argument("--database-container", default="gantry_database_1")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    manifests = rendered(arguments.values)
+    manifests = rendered(arguments.values, bucket=arguments.bucket)
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for manifest in manifests:
         by_kind.setdefault(manifest["kind"], []).append(manifest)
@@ -134,6 +146,7 @@ def main() -> int:
         for volume in ("objects", "configuration", "migration"):
             podman("volume", "rm", "--force", f"pacs-gantry-{volume}", check=False)
         podman("secret", "rm", "gantry-stack", check=False)
+        podman("secret", "rm", OBJECTS, check=False)
         podman(*ask, f"{connect} 'DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)'", check=False)
 
     # What an earlier run kept.
@@ -141,7 +154,7 @@ def main() -> int:
     podman(*ask, f"{connect} 'CREATE DATABASE {DATABASE}'")
     try:
         token = secrets.token_hex(16)
-        make_secret(token)
+        make_secrets(token)
         play([*maps, migration], arguments.network)
         code = podman("wait", "pacs-gantry-migrate-migrate").strip()
         if code != "0":
