@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from gantry_runtime import metrics
+from gantry_runtime.settings import Settings, load_settings
 from gantry_runtime.supervision import _Meters
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +43,13 @@ class Rendered:
     def of(self, kind: str) -> dict[str, Manifest]:
         """The manifests of a kind by name."""
         return {m["metadata"]["name"]: m for m in self.manifests if m["kind"] == kind}
+
+    def settings(self, suffix: str, folder: Path) -> Settings:
+        """What Gantry itself reads from a ConfigMap."""
+        text = self.of("ConfigMap")[f"pacs-gantry-{suffix}"]["data"]["gantry.yaml"]
+        file = folder / f"{suffix}.yaml"
+        file.write_text(text, encoding="utf-8")
+        return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(folder)})
 
     def pods(self) -> Iterator[tuple[str, Manifest]]:
         """Each pod's specification, with the kind and name of what makes it."""
