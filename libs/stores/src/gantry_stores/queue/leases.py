@@ -246,8 +246,11 @@ class LeasedPlaces:
                 "socket_keepalive": True,
                 # One for each who asks, and one for the thread.
                 "max_connections": _MOST_ASKING + 1,
-                "max_retries": 1,
             },
+        )
+        # Left to itself kombu waits for two seconds between its two attempts.
+        self._connection.ensure_connection(
+            max_retries=1, interval_start=0, interval_step=0, reraise_as_library_errors=False
         )
         channel: Any = self._connection.channel()
         client = channel.client
