@@ -261,7 +261,9 @@ def test_the_store_is_taken_away(ward: Ward) -> None:
             acknowledged = [len(device.acknowledged) for device in devices]
             seen = len(refusals())
             until(lambda: len(refusals()) > seen + 3, "more are refused")
-            until(lambda: _lacks_the_store(ward.run), "the ingress says what it lacks")
+            # Senders are still led to it, and all its processes say what they lack.
+            until(lambda: all(ward.run.lacking("ingress")), "the ingress says what it lacks")
+            assert ward.run.readiness("ingress")[0] == 200
             until(lambda: not ward.run.ready(), "query says that it is not ready")
             assert acknowledged == [len(device.acknowledged) for device in devices]
         progress(devices, 5)
@@ -306,12 +308,6 @@ def test_a_new_index_from_the_store_is_the_same(
     refused = other.run("reindex", names=secret)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
-
-
-def _lacks_the_store(run: Gantry) -> bool:
-    """Whether all processes of the ingress say so, and the service is ready all the same."""
-    status, told = run.readiness("ingress")
-    return status == 200 and all(process["reason"] for process in told["processes"])
 
 
 def _send_what_is_odd(ward: Ward) -> None:

@@ -55,7 +55,7 @@ def test_a_full_store(small_disk: Gantry, tmp_path: Path) -> None:
         except OSError:
             pass
     until(lambda: all(device.refused for device in devices), "each device is refused")
-    until(lambda: run.readiness("ingress")[0] == 503, "the ingress says that it is not ready")
+    until(lambda: "full" in "".join(run.lacking("ingress")), "the ingress says what it lacks")
     filler.unlink()
     before = [len(device.acknowledged) for device in devices]
     until(
@@ -69,7 +69,7 @@ def test_a_full_store(small_disk: Gantry, tmp_path: Path) -> None:
         device.stop()
         assert {answer.status for answer in device.refused} == {OUT_OF_RESOURCES}
     assert not any(run.restarts(service) for service in ("ingress", "worker", "query"))
-    until(run.ready, "all is well again")
+    until(lambda: run.ready() and not any(run.lacking("ingress")), "all is well again")
     until(index.settled, "each key has its row")
     promised = {sample.SOPInstanceUID for device in devices for sample in device.acknowledged}
     assert set(Archive(run.http).found(promised)) == promised

@@ -258,6 +258,11 @@ class Gantry:
             return 0, None
         return answer.status_code, answer.json()
 
+    def lacking(self, service: str) -> list[str]:
+        """What each of a service's processes says that it lacks, ready or not."""
+        _, told = self.readiness(service)
+        return [process["reason"] for process in told["processes"]] if told else []
+
     def restarts(self, service: str) -> int:
         """How often a service's processes were started again."""
         return sum(process["restarts"] for process in self.readiness(service)[1]["processes"])
