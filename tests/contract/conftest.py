@@ -171,6 +171,8 @@ def _store_door(store: DirectoryStore, commits: Executor, published: list[Receip
         congested=lambda in_hand: in_hand >= 64,
         open=True,
         patience=2,
+        minimum_rate=100,
+        rate_window=1.5,
     )
 
 

@@ -215,6 +215,25 @@ def test_a_client_that_leaves_leaves_nothing_unfinished(web):
     assert (found(web, first), found(web, second)) == (1, 0)
 
 
+def test_a_body_that_trickles_in_is_408(web):
+    url = httpx.URL(web.base)
+    head = (
+        f"POST {url.path}/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+        'Content-Type: multipart/related; type="application/dicom"; boundary=XX\r\n\r\n'
+    )
+    with socket.create_connection((url.host, url.port)) as client:
+        client.sendall(head.encode() + b"--XX\r\n")
+        client.settimeout(0.1)  # a byte now and then, each in time
+        answer = b""
+        for _ in range(200):
+            try:
+                answer = client.recv(4096)
+                break
+            except TimeoutError:
+                client.sendall(b"x")
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
 def test_preflight_lets_pages_store(web):
     answer = web.client.options(f"{web.base}/studies", headers={"Origin": "https://viewer.example"})
     assert "POST" in answer.headers["access-control-allow-methods"]

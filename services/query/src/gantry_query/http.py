@@ -114,6 +114,7 @@ def _store_door(
         # Clients that sign in are no strangers, and have the right to store or not.
         open=settings.web_clients_sign_in or settings.unknown_partners.store == "accept",
         patience=settings.http.receive_timeout.total_seconds(),
+        minimum_rate=limits.minimum_rate,
     )
 
 

@@ -61,7 +61,8 @@ class StoreDoor:
     """What the store transaction works with.
 
     `open`: whether strangers may store. `congested` says of a number of requests in hand whether
-    another is too much. `patience`: seconds in which a client may send nothing.
+    another is too much. `patience`: seconds in which a client may send nothing; `minimum_rate`:
+    bytes a second that it has to send, over `rate_window`; 0: any.
     """
 
     stager: Stager
@@ -71,6 +72,8 @@ class StoreDoor:
     congested: Callable[[int], bool]
     open: bool
     patience: float
+    minimum_rate: int = 0
+    rate_window: float = 60.0
 
 
 class Reception:

@@ -1,6 +1,7 @@
 """The store transaction (STOW-RS, PS3.18 10.5): a body that streams, and what became of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from gantry_archive.contradicting import StagedObject, contradictions
 from gantry_archive.reading import ReadingRules
 from gantry_archive.staging import Refused, Staged
+from gantry_dimse.pace import Pace
 from gantry_domain.errors import GantryError
 from gantry_domain.query import parse_uids
 from gantry_query import metrics
@@ -88,7 +90,7 @@ async def _receive(request: Request, reception: Reception, door: StoreDoor) -> l
     """Hands the body over piece by piece; the next one comes while one is being stored."""
     pending: asyncio.Future[None] | None = None
     try:
-        async for piece in _pieces(request, door.patience):
+        async for piece in _pieces(request, door):
             if pending is not None:
                 await pending
             pending = asyncio.ensure_future(door.threads.run(partial(reception.feed, piece)))
@@ -103,19 +105,24 @@ async def _receive(request: Request, reception: Reception, door: StoreDoor) -> l
         raise
 
 
-async def _pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, door: StoreDoor) -> AsyncIterator[bytes]:
     """The body in pieces of some size. Raises `TooSlow`, `ClientDisconnect`."""
+    pace = Pace(minimum=door.minimum_rate, window=door.rate_window)
     body = request.stream()
     waiting: list[bytes] = []
     size = 0
     while True:
+        asked = time.monotonic()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(door.patience):
                 chunk = await anext(body, None)
         except TimeoutError as error:
             raise TooSlow from error
         if chunk is None:
             break
+        # The body is one message, whatever parts it has.
+        if pace.too_slow(0.0, waited=time.monotonic() - asked, received=len(chunk)):
+            raise TooSlow
         waiting.append(chunk)
         size += len(chunk)
         metrics.STORED_BYTES.inc(len(chunk))
