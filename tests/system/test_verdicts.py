@@ -26,7 +26,6 @@ sweep: {after: 2s, every: 1s}
 http: {processes: 1}
 ingress: {processes: 1}
 query: {processes: 1}
-worker: {processes: 1}
 """
 ACCESSION = "XXXXR0700000101H"
 

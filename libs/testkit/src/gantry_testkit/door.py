@@ -22,6 +22,7 @@ from gantry_dimse.storage import StorageHandler, StoreOutcome, StoreRequest
 from gantry_domain.statuses import Rejection
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gantry_testkit.peer_ae import PeerAE
+from gantry_testkit.waiting import until
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -251,9 +252,13 @@ def aborted_by_provider(reason: int) -> bytes:
     return bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, reason))
 
 
+def _serving() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dimse 127")]
+
+
 def close_doors(doors: Iterable[Door]) -> None:
     """Close them; nothing has failed behind them, and no thread is left."""
     for door in doors:
         door.server.close()
         assert not door.notes.failures
-        assert not [t for t in threading.enumerate() if t.name.startswith("dimse 127")]
+    until(lambda: not _serving(), "no thread is left", seconds=5)
