@@ -170,21 +170,20 @@ def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> Non
         lines = place.gantry.run("status").stdout.splitlines()
         return {line.split("  ")[0]: line.split("  ", 1)[-1].strip() for line in lines}
 
+    def gauge(name: str, **labels: str) -> float:
+        return place.gantry.metrics("worker").value(name, destination="DOWN", **labels)
+
     until(
         lambda: status().get("deliveries, late") == "1 (DOWN 1)", "status calls it late", every=0.5
     )
-    assert status()["deliveries, failed"].startswith("1 (DOWN 1), the oldest for ")
-    metrics = place.gantry.metrics("worker")
-    assert metrics.value("gantry_worker_deliveries", destination="DOWN", state="failed") == 1
+    # Failed it is between two attempts, of which there is one each second.
     until(
-        lambda: (
-            place.gantry.metrics("worker").value(
-                "gantry_worker_deliveries_late", destination="DOWN"
-            )
-            == 1
-        ),
-        "the gauge has followed",
+        lambda: status()["deliveries, failed"].startswith("1 (DOWN 1), the oldest for "),
+        "status says that it failed, and since when",
+        every=0.5,
     )
+    until(lambda: gauge("gantry_worker_deliveries", state="failed") == 1, "and so does a gauge")
+    until(lambda: gauge("gantry_worker_deliveries_late") == 1, "and one that it is late")
     back = Scp(port=place.down_port)
     try:
         until(lambda: place.delivered(study[0], "DOWN"), "it is delivered")
