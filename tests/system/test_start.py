@@ -248,6 +248,7 @@ def reachable_by_all(path: Path) -> bool:
     not reachable_by_all(Path(sys.executable)),
     reason="this environment's Python lies in a private folder; test_clone.py has its own",
 )
+@pytest.mark.long
 def test_it_runs_as_an_ordinary_user(new_gantry: NewGantry, tmp_path: Path) -> None:
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
     run = new_gantry(prefix=become)

@@ -226,9 +226,14 @@ class Gantry:
 
     def supervisor(self, service: str) -> Seen:
         """The process that watches a service's others."""
-        found = [seen for seen in self.processes().values() if seen.module == f"gantry_{service}"]
-        assert len(found) == 1, f"{len(found)} supervisors of {service}"
-        return found[0]
+
+        def found() -> list[Seen]:
+            everyone = self.processes().values()
+            return [seen for seen in everyone if seen.module == f"gantry_{service}"]
+
+        # A child that it is just starting looks like it for a moment.
+        until(lambda: len(found()) == 1, f"one supervisor of {service}", seconds=5)
+        return found()[0]
 
     def children(self, service: str) -> list[Seen]:
         """All processes below a service's supervisor."""

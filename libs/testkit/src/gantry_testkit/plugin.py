@@ -32,7 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--objects",
         choices=("folder", "s3"),
         default="folder",
-        help="the object store of the system tests: a folder, or a bucket of a real S3 server",
+        help="the object store of the system tests: a folder, or a bucket of a real S3 server; "
+        "tests of S3 itself run with the latter",
     )
 
 
@@ -104,8 +105,10 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[s3.S3Server]:
+def s3_server(request: pytest.FixtureRequest) -> Iterator[s3.S3Server]:
     """The session's S3 server, with which nobody does harm to others."""
+    if request.config.getoption("--objects") != "s3":
+        pytest.skip("tests of S3 run with --objects s3, as in .ci/run")
     if s3.missing():
         pytest.skip(f"there is no Ceph gateway here: apt-get install {' '.join(s3.PACKAGES)}")
     server = s3.S3Server()
