@@ -53,39 +53,6 @@ def _no_delay(event: evt.Event) -> None:
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Checkpoint(threading.Event):
-    """Where pynetdicom's reactor waits while a message is exchanged.
-
-    With an ordinary event a reactor that has just passed it takes the answer away from the sender,
-    who then waits for it in vain. `clear` of this one returns when the reactor really stands.
-    """
-
-    def __init__(self, assoc: Association) -> None:
-        super().__init__()
-        self._assoc = assoc
-        self._stands = threading.Event()
-        self.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        # Said again and again: what was said before the last exchange does not count for the next.
-        while not self.is_set():
-            self._stands.set()
-            if super().wait(0.05):
-                break
-        self._stands.clear()
-        return True
-
-    def set(self) -> None:
-        self._stands.clear()
-        super().set()
-
-    def clear(self) -> None:
-        super().clear()
-        while self._assoc.is_alive() and threading.current_thread() is not self._assoc:
-            if self._stands.wait(0.1):
-                return
-
-
 def associate(
     port: int,
     contexts: Sequence[PresentationContext],
@@ -98,7 +65,7 @@ def associate(
     ae = PeerAE(ae_title=calling_ae)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = patience
     ae.connection_timeout = 5
-    assoc = ae.associate(
+    return ae.associate(
         "127.0.0.1",
         port,
         contexts=list(contexts),
@@ -106,8 +73,6 @@ def associate(
         evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
         max_pdu=131072,
     )
-    assoc._reactor_checkpoint = _Checkpoint(assoc)
-    return assoc
 
 
 @contextmanager

@@ -57,8 +57,47 @@ class _Accepted(RequestHandler):  # type: ignore[misc]
         return assoc
 
 
+class _Checkpoint(threading.Event):
+    """Where pynetdicom's reactor waits while a message is exchanged.
+
+    With an ordinary event a reactor that has just passed it takes the answer away from the sender,
+    who then waits for it in vain. `clear` of this one returns when the reactor really stands.
+    """
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__()
+        self._assoc = assoc
+        self._stands = threading.Event()
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        # Said again and again: what was said before the last exchange does not count for the next.
+        while not self.is_set():
+            self._stands.set()
+            if super().wait(0.05):
+                break
+        self._stands.clear()
+        return True
+
+    def set(self) -> None:
+        self._stands.clear()
+        super().set()
+
+    def clear(self) -> None:
+        super().clear()
+        while self._assoc.is_alive() and threading.current_thread() is not self._assoc:
+            if self._stands.wait(0.1):
+                return
+
+
 class PeerAE(AE):  # type: ignore[misc]
     """An application entity that requests or accepts associations."""
+
+    def associate(self, *args: Any, **kwargs: Any) -> Association:
+        """As `AE.associate`; what answers a message reaches who waits for it."""
+        assoc = super().associate(*args, **kwargs)
+        assoc._reactor_checkpoint = _Checkpoint(assoc)
+        return assoc
 
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: Any

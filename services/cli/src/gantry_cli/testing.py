@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gantry_domain.errors import ConfigurationError
 
-# Most tests wait for processes, sockets and disks: three at a time keep two cores busy. A file's
-# tests stay together, for they share servers; files begin in the order of `testpaths`.
-_THREE_AT_A_TIME = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+# Most tests wait for processes, sockets and disks: two at a time suit two cores. A file's tests
+# stay together, for they share servers; files begin in the order of `testpaths`.
+_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def run_tests(arguments: Sequence[str], *, long: bool) -> int:
@@ -40,7 +40,7 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     if arguments:
         steps = []
     selection = () if long else ("-m", "not long")
-    steps.append(("pytest", *selection, *(arguments or _THREE_AT_A_TIME)))
+    steps.append(("pytest", *selection, *(arguments or _TWO_AT_A_TIME)))
     failed = []
     for step in steps:
         sys.stderr.write(f"gantry: {' '.join(step)}\n")
