@@ -19,6 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from blackbox.datasets import Sample
 from blackbox.peer_ae import PeerAE
+from blackbox.sender import Sender
 
 # Files go out as they are, without being decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -128,7 +129,7 @@ def send_together(
 
 
 @dataclass
-class Modality:
+class Modality(Sender):
     """A device that goes on sending: it calls again when it is cut off and repeats what failed.
 
     `acknowledged` holds the samples that were answered with Success; `refused` the other statuses.
@@ -143,21 +144,6 @@ class Modality:
     acknowledged: list[Sample] = field(default_factory=list)
     refused: list[Answer] = field(default_factory=list)
     cut_off: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> "Modality":
-        """Begins to send."""
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Finishes what it is sending."""
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join(90)
-        assert not self._thread.is_alive(), "the sender hangs"
 
     def _work(self) -> None:
         waiting = next(self.samples)

@@ -1,16 +1,16 @@
 """Stores over HTTP as clients do (STOW-RS, PS3.18 10.5), one instance for each request."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import httpx
 
 from blackbox.datasets import Sample
+from blackbox.sender import Sender
 
 
 @dataclass
-class Uploader:
+class Uploader(Sender):
     """A client that goes on storing and repeats what failed; see `scu.Modality`.
 
     `acknowledged` holds the samples that were answered with 200; `refused` the other statuses.
@@ -20,22 +20,11 @@ class Uploader:
     samples: Iterator[Sample]
     acknowledged: list[Sample] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
     _failed: list[Exception] = field(default_factory=list)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> "Uploader":
-        """Begins to store."""
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-        return self
 
     def stop(self) -> None:
         """Finishes what it is storing. Every request must have had an answer."""
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join(90)
-        assert not self._thread.is_alive(), "the client hangs"
+        super().stop()
         assert not self._failed, self._failed
 
     def _work(self) -> None:

@@ -15,19 +15,6 @@ from gantry_runtime.settings import Settings, load_settings
 Load = Callable[..., Settings]
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Load:
-    """Loads settings from the text of a file and names of the environment."""
-
-    def from_text(text: str = "", **environ: str) -> Settings:
-        file = tmp_path / "gantry.yaml"
-        file.write_text(text, encoding="utf-8")
-        names = {"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path / "data"), **environ}
-        return load_settings(names)
-
-    return from_text
-
-
 def test_an_empty_environment_means_the_embedded_default(tmp_path: Path) -> None:
     settings = load_settings({"GANTRY_DATA": str(tmp_path), "PATH": "/bin"})
     assert settings.ae_titles == ("GANTRY",)
@@ -255,15 +242,6 @@ def test_secrets_are_not_shown(load: Load) -> None:
         ("ingress: {minimum_rate: -1}", "ingress.minimum_rate"),
         ("partners: [{ae_title: A, certificate: [x]}]", "listen.tls_ca does not say who signs"),
         ("listen: {address: 0.0.0.0}", "write `auth: none`"),
-        ("auth: password", "auth.kind: must be 'none', 'token' or 'proxy'"),
-        ("auth: {kind: none, clients: {a: {}}}", "auth: clients is of no use with the kind none"),
-        ("auth: {kind: token, others: {}}", "auth: others is of no use with the kind token"),
-        ("auth: {kind: token, clients: {a: {scope: [read]}}}", "auth.clients.a.scope: unknown key"),
-        ("auth: {kind: token, clients: {a: {scopes: [write]}}}", "must be 'read' or 'store'"),
-        ("auth: {kind: token, clients: {a: {scopes: []}}}", "must have at least 1 item"),
-        ("auth: proxy", "nobody may do anything"),
-        ("auth: {kind: proxy, others: {}}", "needs http.trusted_proxies"),
-        ("auth: {kind: proxy, others: {}, user_header: 'a b'}", "'a b' is no name of a header"),
         ("sweep: {after: 5}", "sweep.after: write a duration with its unit"),
         ("sweep: {after: 0s}", "sweep.after: a duration is more than zero"),
         ("ingress: {max_object_size: 3 GB!}", "ingress.max_object_size: write a size"),
@@ -299,67 +277,6 @@ def test_passcodes_are_a_mapping_and_not_shown(load: Load, text: str) -> None:
         load(GANTRY_DIMSE_PASSCODES=text)
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
-
-
-TOKEN = "hush-hush-hush-hush"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("hush", "must be a JSON object"),
-        ("[]", "must be a JSON object"),
-        ("{}", "must be a JSON object"),
-        ('{"viewer": "hush"}', "the token of viewer must have at least 16 characters"),
-        ('{"viewer": []}', "the token of viewer must have"),
-        ('{"viewer": [1]}', "the token of viewer must have"),
-        ('{"viewer": "hush hush hush hush"}', "the token of viewer must have"),
-        (f'{{"": "{TOKEN}"}}', "the token of a client without a name"),
-        (f'{{"a": ["{TOKEN}", "{TOKEN}"]}}', "a token of a is there twice"),
-        (f'{{"a": "{TOKEN}", "b": "{TOKEN}"}}', "a token of b is there twice"),
-    ],
-)
-def test_tokens_are_a_mapping_and_not_shown(load: Load, text: str, expected: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"GANTRY_HTTP_TOKENS.* ?{expected}") as caught:
-        load("auth: token", GANTRY_HTTP_TOKENS=text)
-    assert "hush" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens", "expected"),
-    [
-        ("auth: token", "", "nobody has a token"),
-        ("auth: none", f'{{"a": "{TOKEN}"}}', "write `auth: token`"),
-        ("", f'{{"a": "{TOKEN}"}}', "write `auth: token`"),
-        (
-            "auth: {kind: token, clients: {b: {}}}",
-            f'{{"a": "{TOKEN}"}}',
-            "the client a has a token",
-        ),
-        (
-            "auth: {kind: token, clients: {a: {}, b: {}}}",
-            f'{{"a": "{TOKEN}"}}',
-            "the client b has no token",
-        ),
-    ],
-)
-def test_clients_and_tokens_fit_together(load: Load, text: str, tokens: str, expected: str) -> None:
-    settings = load(text, GANTRY_HTTP_TOKENS=tokens)
-    with pytest.raises(ConfigurationError, match=expected) as caught:
-        _ = settings.web_clients
-    assert "hush" not in str(caught.value)
-    assert "hush" not in repr(settings)
-
-
-def test_what_clients_may_do(load: Load) -> None:
-    every = load("auth: token", GANTRY_HTTP_TOKENS=f'{{"a": "{TOKEN}"}}').web_clients
-    assert (every["a"].scopes, every["a"].partitions) == (("read",), None)
-    north = load(
-        "auth: {kind: token, clients: {a: {scopes: [read, store], partitions: [north]}}}",
-        GANTRY_HTTP_TOKENS=f'{{"a": "{TOKEN}"}}',
-    ).web_clients
-    assert (north["a"].scopes, north["a"].partitions) == (("read", "store"), ("north",))
-    assert load().web_clients == {}
 
 
 def test_an_identity_that_nobody_can_prove_is_not_required(load: Load) -> None:

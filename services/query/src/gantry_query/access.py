@@ -21,7 +21,11 @@ from gantry_query import metrics
 from gantry_query.addresses import comes_from
 from gantry_query.failures import answer
 from gantry_runtime.auth_section import Grant
+from gantry_runtime.logs import get_logger
+from gantry_runtime.rarely import Rarely
 from gantry_runtime.settings import Settings
+
+log = get_logger(__name__)
 
 _REALM = 'Bearer realm="gantry"'
 _READING = frozenset({"GET", "HEAD"})
@@ -144,6 +148,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, access: Access) -> None:
         self._app = app
         self._access = access
+        self._rarely = Rarely()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or answers 401 or 403."""
@@ -159,12 +164,25 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         caller = scope.get("client")
         client = self._access.client(Headers(scope=scope), caller[0] if caller else None)
-        right = Right.READ if scope["method"] in _READING else Right.STORE
-        if right not in client.rights:
-            challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
-            raise Refused(403, "scope", f"this needs the right to {right}", challenge)
-        if client.partitions is not None and _partition(scope["path"]) not in client.partitions:
-            raise Refused(403, "partition", "there is no right to this partition")
+        refused = _refusal(client, scope)
+        if refused is None:
+            return
+        left_out = self._rarely.due(client.name, refused.reason)
+        if left_out is not None:
+            log.warning(
+                "web_client_refused", client=client.name, reason=refused.reason, left_out=left_out
+            )
+        raise refused
+
+
+def _refusal(client: Client, scope: Scope) -> Refused | None:
+    right = Right.READ if scope["method"] in _READING else Right.STORE
+    if right not in client.rights:
+        challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
+        return Refused(403, "scope", f"this needs the right to {right}", challenge)
+    if client.partitions is not None and _partition(scope["path"]) not in client.partitions:
+        return Refused(403, "partition", "there is no right to this partition")
+    return None
 
 
 def _partition(path: str) -> str:

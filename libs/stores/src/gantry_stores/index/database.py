@@ -80,14 +80,12 @@ def make_engine(
     statement_timeout: timedelta = timedelta(seconds=30),
     lock_timeout: timedelta = timedelta(seconds=10),
     idle_in_transaction_timeout: timedelta = timedelta(seconds=60),
-    prepared_statements: bool = False,
     application_name: str = "gantry",
 ) -> Engine:
     """An engine for one process, made after a fork; connects when first used.
 
     At most `pool_size` connections; whoever finds none free waits `connect_timeout` and then gets
-    `IndexUnavailable`. `prepared_statements` only where no pooler shares connections. Raises
-    `ConfigurationError` for a URL that is not one of PostgreSQL.
+    `IndexUnavailable`. Raises `ConfigurationError` for a URL that is not one of PostgreSQL.
     """
     try:
         url = sa.make_url(database_url)
@@ -106,7 +104,7 @@ def make_engine(
         connect_args={
             "connect_timeout": max(2, round(seconds)),  # libpq's shortest
             "application_name": application_name,
-            "prepare_threshold": 5 if prepared_statements else None,
+            "prepare_threshold": None,  # a pooler may share connections
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
