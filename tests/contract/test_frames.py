@@ -16,7 +16,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from gantry_archive.frame_places import find_frames
+from gantry_domain.keys import object_key
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
+from gantry_stores.index import frame_tables
+from gantry_stores.index.database import transaction
 from gantry_testkit.multipart import parts_of
 from gantry_testkit.stored import file_of, image
 
@@ -109,6 +113,55 @@ def test_frames_of_several_fragments(web, table):
     assert parts[0][0] == f"image/jpeg; transfer-syntax={jpeg_lossless}"
     assert web.get(f"{found.path}/frames/1", Accept=PLAIN).status_code == 406
     assert web.get(f"{found.path}/frames/4", Accept=OHIF).status_code == 404
+
+
+def due(web):
+    with transaction(web.engine) as connection:
+        return {object_id for object_id, _ in frame_tables.due(connection, after=None, limit=100)}
+
+
+@pytest.fixture
+def reads(web, monkeypatch):
+    """The ranges that are read of the store."""
+    ranges = []
+    read = web.store.read
+
+    def counted(key, offset=0, length=None):
+        ranges.append((offset, length))
+        return read(key, offset, length)
+
+    monkeypatch.setattr(web.store, "read", counted)
+    return ranges
+
+
+def test_a_native_frame_is_one_ranged_read(web, reads):
+    found = put(web, multiframe())
+    reads.clear()
+    assert frames_of(web, found, "2", OHIF)[0][1] == FRAMES[1].tobytes()
+    ((_, length),) = reads
+    assert length == FRAMES[1].nbytes
+
+
+def test_frames_in_fragments_are_found_once_by_the_worker(web, reads):
+    jpegs = [b"\xff\xd8" + bytes([n]) * 40_000 + b"\xff\xd9" for n in range(3)]
+    ds = multiframe()
+    ds.PixelData = encapsulate(jpegs)
+    ds["PixelData"].VR = "OB"
+    before = due(web)
+    found = put(web, ds, "1.2.840.10008.1.2.4.70")
+    (object_id,) = due(web) - before
+    place = web.store_folder / object_key(object_id)
+    lost = place.rename(place.with_suffix(".away"))
+    find_frames(web.store, web.engine, go_on=lambda: True)
+    assert due(web) == {object_id}  # it may come back
+    lost.rename(place)
+    assert find_frames(web.store, web.engine, go_on=lambda: False) == 0
+    assert find_frames(web.store, web.engine, go_on=lambda: True) == 1
+    assert find_frames(web.store, web.engine, go_on=lambda: True) == 0
+    reads.clear()
+    assert frames_of(web, found, "3", OHIF)[0][1] == jpegs[2]
+    ((_, length),) = reads
+    assert length == len(jpegs[2])
 
 
 def test_fragments_that_nothing_tells_apart_are_406(web):

@@ -30,7 +30,9 @@ _TABLES = {
     "instance": f"""SELECT to_jsonb(i) - {_SURROGATE} || jsonb_build_object(
             'series', e.series_instance_uid, 'study', s.study_instance_uid)
         FROM instance i JOIN series e ON e.pk = i.series_pk JOIN study s ON s.pk = e.study_pk""",
-    "header": "SELECT to_jsonb(h) FROM header h",
+    # A table of fragments may still be due.
+    "header": """SELECT CASE WHEN starts_with(encode(frames, 'escape'), 'N') THEN to_jsonb(h)
+        ELSE to_jsonb(h) - 'frames' END FROM header h""",
     "study_finding": f"""SELECT to_jsonb(f) - {_SURROGATE} || jsonb_build_object(
             'study', s.study_instance_uid, 'partition', s.partition)
         FROM study_finding f JOIN study s ON s.pk = f.study_pk""",

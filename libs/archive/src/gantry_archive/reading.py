@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from gantry_archive.frame_places import frames_within
 from gantry_domain.entries import DEFAULT_PARTITION, Entry, ObjectFinding, Unreadable
 from gantry_domain.errors import UnreadableObject
 from gantry_domain.file_meta import ParsedFileMeta, parse_file_meta
@@ -87,6 +88,7 @@ def read_object(receipt: Receipt, *, store: ObjectStore, rules: ReadingRules) ->
             parsed=parsed,
         )
         json = orjson.dumps(header.attributes)
+        frames = frames_within(first, header, size=size)
         entry = _entry(
             receipt=receipt,
             size=size,
@@ -95,6 +97,7 @@ def read_object(receipt: Receipt, *, store: ObjectStore, rules: ReadingRules) ->
             parsed=parsed,
             header=header,
             json=json,
+            frames=frames,
         )
         return ReadObject(entry, len(json))
     except UnreadableObject as error:
@@ -139,6 +142,7 @@ def _entry(
     parsed: ParsedFileMeta,
     header: Header,
     json: bytes,
+    frames: bytes | None,
 ) -> Entry:
     return Entry(
         object_id=receipt.object_id,
@@ -155,6 +159,7 @@ def _entry(
         called_ae=parsed.meta.receiving_ae,
         attributes=header.attributes,
         header=compress_header(json),
+        frames=frames,
         findings=tuple(
             ObjectFinding(
                 finding.rule, Severity.WARNING, finding.tag or None, finding.detail or None

@@ -28,7 +28,7 @@ class Entry:
 
     `size` is in bytes of the whole file, `dataset_offset` where the data set begins in it,
     `sha256` that of the data set as sent. `attributes` is the DICOM JSON model and `header` its
-    stored form.
+    stored form, `frames` that of the table of its frames, None where that is still to be made.
     """
 
     object_id: UUID
@@ -45,6 +45,7 @@ class Entry:
     called_ae: str
     attributes: dict[str, Any] = field(repr=False)
     header: bytes = field(repr=False)
+    frames: bytes | None = field(default=None, repr=False)
     findings: tuple[ObjectFinding, ...] = ()
 
     @property

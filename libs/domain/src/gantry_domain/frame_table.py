@@ -27,41 +27,49 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """The pieces of each frame, in offsets as those of `PixelDataLocation`.
+    """Where each of `number` frames is, in offsets as those of `PixelDataLocation`.
 
-    Where `bits` is not 0 frames do not begin at bytes: there is one piece, and each frame has so
-    many bits of it.
+    Native frames follow the `first` one, each as long. Where `bits` is not 0 they do not begin at
+    bytes: `first` is all of them, and each has so many bits of it. `fragments` has the pieces of
+    each frame where pixel data are encapsulated.
     """
 
-    frames: tuple[tuple[Place, ...], ...]
-    encapsulated: bool
+    number: int = 0
+    first: Place = (0, 0)
     bits: int = 0
     word: int = 1
     """Bytes of a word, which big endian holds the other way round."""
+    fragments: tuple[tuple[Place, ...], ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.frames)
+    def pieces(self, frame: int) -> tuple[Place, ...]:
+        """The pieces of a frame, counted from 1."""
+        if self.fragments:
+            return self.fragments[frame - 1]
+        offset, length = self.first
+        return ((offset + (0 if self.bits else (frame - 1) * length), length),)
 
 
-def frame_table(fetch: Fetch, header: Header) -> FrameTable | None:
-    """The table of an object whose header was read; None if its frames cannot be told apart."""
+def frame_table(fetch: Fetch, header: Header, *, end: int | None = None) -> FrameTable | None:
+    """The table of an object whose header was read; None if its frames cannot be told apart.
+
+    `end`: where the object ends, if that is known; nothing is then read behind the last fragment.
+    Of encapsulated pixel data each fragment's head is fetched, onwards; of others nothing is.
+    """
     pixels = header.pixel_data
     if pixels is None:
-        return FrameTable((), False)
+        return FrameTable()
     count = _number(header, "NumberOfFrames") or 1
     if pixels.length is None:
-        fragments = _fragments(fetch, pixels.offset)
+        fragments = _fragments(fetch, pixels.offset, end)
         frames = _grouped(fragments, count) if fragments is not None else None
-        return FrameTable(frames, True) if frames is not None else None
+        return FrameTable(count, fragments=frames) if frames is not None else None
     bits = _bits_of_frame(header)
     if bits is None or bits * count > pixels.length * 8:
         return None
     word = max(1, (_number(header, "BitsAllocated") or 8) // 8) if pixels.vr != "OB" else 1
     if bits % 8 and count > 1:
-        return FrameTable((((pixels.offset, pixels.length),),) * count, False, bits, word)
-    length = -(-bits // 8)
-    places = tuple(((pixels.offset + n * length, length),) for n in range(count))
-    return FrameTable(places, False, 0, word)
+        return FrameTable(count, (pixels.offset, pixels.length), bits, word)
+    return FrameTable(count, (pixels.offset, -(-bits // 8)), 0, word)
 
 
 def _number(header: Header, keyword: str) -> int | None:
@@ -89,12 +97,13 @@ class _Fragments:
     table: tuple[int, ...]
 
 
-def _fragments(fetch: Fetch, offset: int) -> _Fragments | None:
+def _fragments(fetch: Fetch, offset: int, end: int | None) -> _Fragments | None:
     window = Window(fetch, size=_WINDOW)
     places: list[Place] = []
     starts: list[bool] = []
     table: tuple[int, ...] | None = None
-    while len(places) < MOST_FRAGMENTS:
+    # What is no longer than an item's head is the sequence delimitation item.
+    while len(places) < MOST_FRAGMENTS and (end is None or offset + _ITEM.size < end):
         head = window.read(offset, _ITEM.size + _LOOKED_AT)
         if len(head) < _ITEM.size:
             break

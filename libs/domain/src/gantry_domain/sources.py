@@ -4,7 +4,7 @@ Whoever calls gives a `Fetch`; nothing here opens or allocates what a data set m
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # (offset, length) -> the bytes there, fewer at the end of the object.
 Fetch = Callable[[int, int], bytes]
@@ -50,6 +50,36 @@ class Window:
             self.move(offset)
             start = 0
         return self.buffer[start : start + length]
+
+
+class Onwards:
+    """A `Fetch` over chunks that come once: no offset may be less than the one before it.
+
+    Holds what was read from the last offset on; what lies before is forgotten.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], *, base: int) -> None:
+        """`base`: the offset of the first chunk."""
+        self._chunks = chunks
+        self._buffer = b""
+        self._base = base
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        if offset < self._base:
+            raise ValueError(f"offset {offset} has gone by: {self._base}")
+        pieces = [self._buffer]
+        have = self._base + len(self._buffer)
+        while have < offset + length and (chunk := next(self._chunks, b"")):
+            if have <= offset:
+                pieces = []
+                self._base = have
+            pieces.append(chunk)
+            have += len(chunk)
+        buffer = b"".join(pieces)
+        surplus = min(offset - self._base, len(buffer))
+        self._buffer = buffer[surplus:]
+        self._base += surplus
+        return self._buffer[:length]
 
 
 class Inflated:

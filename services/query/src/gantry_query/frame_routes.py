@@ -36,6 +36,8 @@ from gantry_query.negotiation import (
 from gantry_query.responses import CACHE, Streamed, accept_of, unchanged
 from gantry_query.retrieve_routes import SUBJECTS, subject_of
 from gantry_query.streams import joined
+from gantry_stores.index.database import transaction
+from gantry_stores.index.frame_tables import decode_frames, stored_frames
 from gantry_stores.index.search import StoredInstance, instances_of
 from gantry_stores.objects import ObjectStore
 
@@ -84,12 +86,15 @@ def frame_router(archive: Archive) -> APIRouter:
 
 
 def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
-    # Of a compressed object the table takes a read for each frame.
     @lru_cache(maxsize=_TABLES)
-    def table_of(object_id: UUID, size: int, syntax: str) -> FrameTable | None:
-        fetch = _fetch(archive.store, object_id)
-        header = read_header(fetch, size=size)
-        if syntax in DEFLATED:
+    def table_of(stored: StoredInstance) -> FrameTable | None:
+        with transaction(archive.engine) as connection:
+            known = stored_frames(connection, stored.object_id)
+        if known is not None:
+            return decode_frames(known)
+        fetch = _fetch(archive.store, stored.object_id)
+        header = read_header(fetch, size=stored.size)
+        if stored.TransferSyntaxUID in DEFLATED:
             fetch = Inflated(fetch, dataset_offset=header.dataset_offset)
         return frame_table(fetch, header)
 
@@ -108,7 +113,7 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         if unchanged(request, etag):
             return Response(status_code=304, headers=headers)
         bodies = await archive.transfers.run(
-            lambda: _bodies(archive, stored, frames, chosen, table_of)
+            lambda: _bodies(archive, stored, frames, chosen, table_of(stored))
         )
         syntax = stored.TransferSyntaxUID
         if chosen.decoded or not TRANSFER_SYNTAXES[syntax].encapsulated:
@@ -158,11 +163,10 @@ def _bodies(
     stored: StoredInstance,
     frames: Sequence[int],
     chosen: _Chosen,
-    table_of: Callable[[UUID, int, str], FrameTable | None],
+    table: FrameTable | None,
 ) -> Iterator[Iterator[bytes]]:
     """The bytes of each frame. Raises `NotHere`, `NotAcceptable`."""
-    table = table_of(stored.object_id, stored.size, stored.TransferSyntaxUID)
-    if table is not None and max(frames) > len(table):
+    if table is not None and max(frames) > table.number:
         raise NotHere("frame")
     if chosen.decoded:
         chunks = archive.store.chunks(object_key(stored.object_id))
@@ -190,14 +194,14 @@ def _fetch(store: ObjectStore, object_id: UUID) -> Fetch:
 
 def _read(fetch: Fetch, table: FrameTable, frame: int, swap: int) -> Iterator[bytes]:
     if table.bits:
-        ((offset, _),) = table.frames[frame - 1]
+        offset = table.first[0]
         first = (frame - 1) * table.bits
         start, stop = first // 8, -(-(first + table.bits) // 8)
         octets = np.frombuffer(fetch(offset + start, stop - start), dtype=np.uint8)
         bits = np.unpackbits(octets, bitorder="little")[first % 8 :][: table.bits]
         yield np.packbits(bits, bitorder="little").tobytes()
         return
-    for offset, length in table.frames[frame - 1]:
+    for offset, length in table.pieces(frame):
         for position in range(0, length, _CHUNK):
             chunk = fetch(offset + position, min(_CHUNK, length - position))
             if swap > 1:

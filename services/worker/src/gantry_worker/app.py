@@ -1,8 +1,8 @@
 """Starts the worker: supervises the Celery processes that index, those that tidy up, and the beat.
 
-beat ──▶ sweep, judge, purge, measure ──▶ chores (one process)
-ingress ──▶ receipts ──────────────────▶ index (as many processes as configured)
-delivery rows ─────────────────────────▶ lanes (one process, threads per destination)
+beat ──▶ sweep, judge, purge, frames, measure ──▶ chores (one process)
+ingress ──▶ receipts ──────────────────────────▶ index (as many processes as configured)
+delivery rows ─────────────────────────────────▶ lanes (one process, threads per destination)
 """
 
 from gantry_runtime.settings import load_settings

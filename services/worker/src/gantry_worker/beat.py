@@ -19,13 +19,21 @@ from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, ping
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue.application import make_celery
-from gantry_stores.queue.names import BEAT_QUEUE, JUDGE_TASK, MEASURE_TASK, PURGE_TASK, SWEEP_TASK
+from gantry_stores.queue.names import (
+    BEAT_QUEUE,
+    FRAMES_TASK,
+    JUDGE_TASK,
+    MEASURE_TASK,
+    PURGE_TASK,
+    SWEEP_TASK,
+)
 from gantry_worker.broker import Broker
 
 log = get_logger(__name__)
 
 _JUDGE_EVERY = timedelta(seconds=5)
 _PURGE_EVERY = timedelta(seconds=5)
+_FRAMES_EVERY = timedelta(seconds=5)
 _MEASURE_EVERY = timedelta(seconds=5)
 _LONGEST_SLEEP = 1
 _WATCH_SECONDS = 5.0
@@ -38,6 +46,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, object]]:
         SWEEP_TASK: settings.sweep.every,
         JUDGE_TASK: _JUDGE_EVERY,
         PURGE_TASK: _PURGE_EVERY,
+        FRAMES_TASK: _FRAMES_EVERY,
         MEASURE_TASK: _MEASURE_EVERY,
     }
     return {

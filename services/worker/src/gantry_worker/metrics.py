@@ -42,6 +42,10 @@ SWEEPS = counter("gantry_worker_sweeps_total", "Runs of the sweep")
 HOURS_CLOSED = counter("gantry_worker_hours_closed_total", "Hours of the store that were closed")
 PURGED = counter("gantry_worker_objects_purged_total", "Duplicates of the same bytes that are gone")
 PURGED_BYTES = counter("gantry_worker_purged_bytes_total", "Bytes of the objects purged")
+FRAMES_FOUND = counter(
+    "gantry_worker_frame_tables_total",
+    "Objects whose frames were found by reading all of them",
+)
 
 OBJECTS = gauge(
     "gantry_worker_objects",

@@ -8,7 +8,14 @@ from celery.exceptions import Reject
 
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_runtime.logs import get_logger
-from gantry_stores.queue.names import INDEX_TASK, JUDGE_TASK, MEASURE_TASK, PURGE_TASK, SWEEP_TASK
+from gantry_stores.queue.names import (
+    FRAMES_TASK,
+    INDEX_TASK,
+    JUDGE_TASK,
+    MEASURE_TASK,
+    PURGE_TASK,
+    SWEEP_TASK,
+)
 from gantry_worker import metrics, work
 from gantry_worker.workshop import Workshop
 
@@ -34,6 +41,7 @@ def register(app: Celery, workshop: Callable[[], Workshop]) -> None:
         JUDGE_TASK: work.judge,
         SWEEP_TASK: work.run_sweep,
         PURGE_TASK: work.purge,
+        FRAMES_TASK: work.frames,
         MEASURE_TASK: work.measure,
     }
     for name, chore in chores.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from gantry_archive.completing import complete_studies
 from gantry_archive.duplicates import purge_duplicates
+from gantry_archive.frame_places import find_frames
 from gantry_archive.indexing import BatchResult
 from gantry_archive.judging import judge_studies
 from gantry_archive.sweep import sweep
@@ -37,6 +38,7 @@ MOST_WAITING_MESSAGES = 2000
 # The sweep adds to the queue only while it is shorter than this.
 _SHORT_QUEUE = 50
 _SWEEP_SECONDS = LONGEST_TASK_SECONDS * 0.5
+_FRAMES_SECONDS = LONGEST_TASK_SECONDS * 0.5
 _COUNTED = 10_000
 
 
@@ -173,6 +175,19 @@ def purge(workshop: Workshop) -> None:
     purged = purge_duplicates(workshop.store, workshop.engine)
     metrics.PURGED.inc(purged.objects)
     metrics.PURGED_BYTES.inc(purged.bytes)
+
+
+def frames(workshop: Workshop) -> None:
+    """Find the frames of objects whose header does not tell where they are.
+
+    Raises the transient errors of both stores.
+    """
+    deadline = time.monotonic() + _FRAMES_SECONDS
+
+    def go_on() -> bool:
+        return time.monotonic() < deadline and not workshop.stopping.is_set()
+
+    metrics.FRAMES_FOUND.inc(find_frames(workshop.store, workshop.engine, go_on=go_on))
 
 
 def measure(workshop: Workshop) -> None:

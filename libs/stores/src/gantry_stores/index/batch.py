@@ -23,6 +23,7 @@ from gantry_domain.duplicates import PRIMARY, ObjectState, Outcome, Pair
 from gantry_domain.entries import Entry, Unreadable
 from gantry_stores.index.contested import Contest, settle
 from gantry_stores.index.findings import write_findings
+from gantry_stores.index.frame_tables import write_due
 from gantry_stores.index.headers import CODEC
 from gantry_stores.index.level_rows import (
     Rows,
@@ -212,13 +213,16 @@ def _insert_headers(connection: Connection, entries: Sequence[Entry]) -> None:
     if entries:
         connection.execute(
             sa.text(
-                "INSERT INTO header (object_id, codec, data)"
-                " SELECT id, :codec, data FROM unnest("
-                "CAST(:ids AS uuid[]), CAST(:data AS bytea[])) AS r(id, data)"
+                "INSERT INTO header (object_id, codec, data, frames)"
+                " SELECT id, :codec, data, frames FROM unnest("
+                "CAST(:ids AS uuid[]), CAST(:data AS bytea[]), CAST(:frames AS bytea[]))"
+                " AS r(id, data, frames)"
             ),
             {
                 "codec": CODEC,
                 "ids": [entry.object_id for entry in entries],
                 "data": [entry.header for entry in entries],
+                "frames": [entry.frames for entry in entries],
             },
         )
+        write_due(connection, [entry.object_id for entry in entries if entry.frames is None])

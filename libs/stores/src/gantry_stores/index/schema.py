@@ -224,6 +224,15 @@ header = Table(
     Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
     Column("codec", SmallInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    # Where its frames are: gantry_stores.index.frame_tables. Absent where that is still due.
+    Column("frames", LargeBinary),
+)
+
+# Objects whose frames take more than the header to find: the fragments of many frames.
+frames_due = Table(
+    "frames_due",
+    metadata,
+    Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
 )
 
 # What the policies say of a study at its judged revision, in the order of the rules.

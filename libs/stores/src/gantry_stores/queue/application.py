@@ -11,6 +11,7 @@ from kombu import Queue
 from gantry_stores.queue.address import broker_address
 from gantry_stores.queue.names import (
     BEAT_QUEUE,
+    FRAMES_TASK,
     INDEX_QUEUE,
     INDEX_TASK,
     JUDGE_QUEUE,
@@ -53,6 +54,7 @@ def make_celery(broker_url: str) -> Celery:
             JUDGE_TASK: {"queue": JUDGE_QUEUE},
             SWEEP_TASK: {"queue": BEAT_QUEUE},
             PURGE_TASK: {"queue": BEAT_QUEUE},
+            FRAMES_TASK: {"queue": BEAT_QUEUE},
             MEASURE_TASK: {"queue": BEAT_QUEUE},
         },
         enable_utc=True,

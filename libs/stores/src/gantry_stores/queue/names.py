@@ -9,6 +9,7 @@ INDEX_TASK = "gantry.index"
 JUDGE_TASK = "gantry.judge"
 SWEEP_TASK = "gantry.sweep"
 PURGE_TASK = "gantry.purge"
+FRAMES_TASK = "gantry.frames"
 MEASURE_TASK = "gantry.measure"
 
 VISIBILITY_SECONDS = 60
