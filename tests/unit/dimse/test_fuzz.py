@@ -1,7 +1,7 @@
 """A peer that does anything: what is read of it is right, or a named breach; nothing else happens.
 
 The quick run is part of the suite; `./gantry test --long tests/unit/dimse/test_fuzz.py` runs for
-minutes.
+minutes, and `tests/fuzz` as long as one likes, led by the coverage of the code.
 """
 
 from itertools import pairwise
@@ -19,13 +19,11 @@ from hypothesis.stateful import (
 )
 
 from gantry_dimse.command import MalformedCommand, decode_command
-from gantry_dimse.messages import AcceptedContext, MessageService
-from gantry_dimse.observer import Peer
-from gantry_dimse.pdu import HEADER, P_DATA_TF, PDV_HEADER, ProtocolError
-from gantry_dimse.reader import PDUReader
+from gantry_dimse.messages import AcceptedContext
+from gantry_dimse.pdu import HEADER, P_DATA_TF, PDV_HEADER
 from gantry_dimse.request import UnparseableRequest, parse_request
-from gantry_dimse.storage import StoreOutcome, StoreRequest
 from gantry_testkit.door import association_request, store_request
+from gantry_testkit.fed_association import FedAssociation
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ECHO = "1.2.840.10008.1.1"
@@ -33,43 +31,6 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 CONTEXTS = {1: AcceptedContext(CT, EXPLICIT), 3: AcceptedContext(ECHO, EXPLICIT)}
 
 COMMAND, LAST = 1, 2
-BUFFER = 4096
-
-
-class Kept:
-    """A `StorageHandler` that sees to it that each object is ended once."""
-
-    def __init__(self) -> None:
-        self.stored: list[bytes] = []
-        self.open = 0
-        self.begun = 0
-
-    def begin(self, request: StoreRequest) -> "Incoming":
-        self.open += 1
-        self.begun += 1
-        return Incoming(self)
-
-
-class Incoming:
-    def __init__(self, kept: Kept) -> None:
-        self.kept, self.content, self.ended = kept, bytearray(), False
-
-    def write(self, fragment: memoryview) -> None:
-        assert not self.ended
-        self.content += fragment
-
-    def finish(self) -> StoreOutcome:
-        self.end()
-        self.kept.stored.append(bytes(self.content))
-        return StoreOutcome()
-
-    def abort(self) -> None:
-        self.end()
-
-    def end(self) -> None:
-        assert not self.ended
-        self.ended = True
-        self.kept.open -= 1
 
 
 def pdv(control: int, fragment: bytes, context_id: int = 1) -> bytes:
@@ -99,51 +60,16 @@ class AnyPeer(RuleBasedStateMachine):
         self.begin()
 
     def begin(self) -> None:
-        self.kept = Kept()
-        self.sent: list[bytes] = []
-        self.messages = MessageService(
-            peer=Peer("RAW", "GANTRY", "127.0.0.1"),
-            contexts=CONTEXTS,
-            storage_classes={CT},
-            storage=self.kept,
-            peer_max_pdu=512,
-            send=self.sent.append,
-        )
-        self.reader = PDUReader(self.messages)
-        self.view = memoryview(bytearray(BUFFER))
-        self.unread = 0
+        self.association = FedAssociation(CONTEXTS, storage_class=CT)
         self.expected: list[bytes] = []
         self.good = True
-        self.over = False
-
-    def feed(self, content: bytes) -> None:
-        """As `converse` does."""
-        while content and not self.over:
-            piece = content[: BUFFER - self.unread]
-            assert piece, "the reader does not get on"
-            content = content[len(piece) :]
-            end = self.unread + len(piece)
-            self.view[self.unread : end] = piece
-            breach: ProtocolError | None = None
-            try:
-                used = self.reader.feed(self.view[:end])
-            except ProtocolError as error:
-                breach = error
-            if breach is not None:
-                assert breach.reason in (1, 2, 6)
-                assert not self.good, f"a good peer is told: {breach}"
-                self.over = True
-                return
-            self.over = self.messages.released or self.messages.aborted
-            self.unread = end - used
-            assert self.unread < 12 or self.over
-            self.view[: self.unread] = bytes(self.view[used:end])
 
     def deliver(self, content: bytes, where: list[int]) -> None:
         for piece in cut(content, where):
-            self.feed(piece)
+            breach = self.association.feed(piece)
+            assert breach is None or not self.good, f"a good peer is told: {breach}"
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(content=contents, fragments=places, of_command=places, where=places, pdus=st.booleans())
     def a_good_object(
         self,
@@ -157,20 +83,20 @@ class AnyPeer(RuleBasedStateMachine):
         pdvs = [pdv(COMMAND, piece) for piece in first] + [pdv(COMMAND | LAST, last)]
         *first, last = cut(content, fragments)
         pdvs += [pdv(0, piece) for piece in first] + [pdv(LAST, last)]
-        answered = len(self.sent)
+        answered = len(self.association.sent)
         self.deliver(b"".join(map(p_data, pdvs)) if pdus else p_data(*pdvs), where)
         if self.good:
             self.expected.append(content)
-            assert len(self.sent) == answered + 1
+            assert len(self.association.sent) == answered + 1
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(where=places)
     def an_echo(self, where: list[int]) -> None:
-        answered = len(self.sent)
+        answered = len(self.association.sent)
         self.deliver(p_data(pdv(3, store_request(field=0x30, data_set=0x0101), 3)), where)
-        assert not self.good or len(self.sent) == answered + 1
+        assert not self.good or len(self.association.sent) == answered + 1
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(
         content=contents,
         control=st.integers(0, 255),
@@ -181,7 +107,7 @@ class AnyPeer(RuleBasedStateMachine):
         self.good = False
         self.deliver(p_data(pdv(control, content, context_id)), where)
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(
         field=st.integers(0, 0xFFFF),
         data_set=st.integers(0, 0xFFFF),
@@ -192,7 +118,7 @@ class AnyPeer(RuleBasedStateMachine):
         command = store_request(field=field, data_set=data_set)
         self.deliver(p_data(pdv(COMMAND | LAST, command, context_id)), [])
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(place=st.integers(0, 500), value=st.integers(0, 255), where=places)
     def a_broken_object(self, place: int, value: int, where: list[int]) -> None:
         self.good = False
@@ -200,7 +126,7 @@ class AnyPeer(RuleBasedStateMachine):
         stream[place % len(stream)] = value
         self.deliver(bytes(stream), where)
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(
         kind=st.integers(0, 255),
         length=st.integers(0, 2**32 - 1),
@@ -210,19 +136,19 @@ class AnyPeer(RuleBasedStateMachine):
         self.good = False
         self.deliver(HEADER.pack(kind, length) + content, [])
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(content=st.binary(max_size=3000), where=places)
     def garbage(self, content: bytes, where: list[int]) -> None:
         self.good = False
         self.deliver(content, where)
 
-    @precondition(lambda self: not self.over)
+    @precondition(lambda self: not self.association.over)
     @rule(kind=st.sampled_from([5, 7]), where=places)
     def a_farewell(self, kind: int, where: list[int]) -> None:
         self.deliver(HEADER.pack(kind, 4) + bytes(4), where)
-        assert not self.good or self.over
+        assert not self.good or self.association.over
 
-    @precondition(lambda self: self.over)
+    @precondition(lambda self: self.association.over)
     @rule()
     def another_association(self) -> None:
         self.teardown()
@@ -231,14 +157,13 @@ class AnyPeer(RuleBasedStateMachine):
     @invariant()
     def what_was_sent_well_is_stored(self) -> None:
         if self.good:
-            assert self.kept.stored == self.expected
+            assert self.association.kept.stored == self.expected
         else:
-            assert self.kept.stored[: len(self.expected)] == self.expected
-        assert 0 <= self.kept.open <= 1
+            assert self.association.kept.stored[: len(self.expected)] == self.expected
+        assert 0 <= self.association.kept.open <= 1
 
     def teardown(self) -> None:
-        self.messages.close()
-        assert self.kept.open == 0
+        self.association.close()
 
 
 _HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
