@@ -24,6 +24,7 @@ from gantry_archive.staging import Stager
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.event_feed import EventFeed
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -204,6 +205,7 @@ def measure(server: PostgresServer, options: argparse.Namespace) -> None:
             partitions=frozenset({"main"}),
             questions=Threads(8),
             transfers=Threads(16),
+            feed=EventFeed(engine, Threads(1)),
             # Nothing is stored here.
             door=StoreDoor(
                 stager=stager,

@@ -34,6 +34,7 @@ from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
 from gantry_query.dimse import Pools, make_server
+from gantry_query.event_feed import EventFeed
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -183,21 +184,28 @@ def _served(
     published: list[Receipt] | None = None,
     *,
     access: Access | None = None,
+    deletes: bool = True,
 ) -> Iterator[str]:
     decoder = Decoder()
     commits = ThreadPoolExecutor(8)
+    questions, ending = Threads(8), threading.Event()
     archive = Archive(
         engine=engine,
         store=store,
         renditions=Renditions(store, decoder),
         address=PublicAddress(None, ()),
         partitions=frozenset({"main", "north"}),
-        questions=Threads(8),
+        questions=questions,
         transfers=Threads(16),
         door=_store_door(store, commits, [] if published is None else published),
+        feed=EventFeed(engine, questions, stopping=ending.is_set),
+        deletes=deletes,
     )
     with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:
-        yield f"{address}/dicomweb"
+        try:
+            yield f"{address}/dicomweb"
+        finally:
+            ending.set()
     commits.shutdown()
     decoder.close()
 

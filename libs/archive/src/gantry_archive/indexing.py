@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from sqlalchemy.engine import Engine
@@ -76,16 +76,20 @@ def index_batch(
     rules: ReadingRules,
     stopping: threading.Event | None = None,
     readers: Executor | None = None,
+    taken_back: bool = False,
 ) -> BatchResult:
     """Index the objects of the receipts.
 
-    `readers` reads several headers at once, which pays where the store is far away. Raises
-    `IndexUnavailable` or `StoreUnavailable`, and what was committed before stays.
+    `readers` reads several headers at once, which pays where the store is far away. `taken_back`:
+    their rows say that they are deleted, and are made anew. Raises `IndexUnavailable` or
+    `StoreUnavailable`, and what was committed before stays.
     """
-    batch = _Batch(store, engine, rules, stopping or threading.Event())
+    batch = _Batch(store, engine, rules, stopping or threading.Event(), taken_back=taken_back)
     wanted = {receipt.object_id: receipt for receipt in receipts}
-    with one_statement(engine) as connection:
-        known = known_objects(connection, list(wanted))
+    known: set[UUID] = set()
+    if not taken_back:
+        with one_statement(engine) as connection:
+            known = known_objects(connection, list(wanted))
     batch.result.known = len(known)
     new = [receipt for receipt in wanted.values() if receipt.object_id not in known]
     for objects in _by_weight(batch.read(new, readers)):
@@ -123,8 +127,15 @@ def _by_weight(objects: Iterable[ReadObject]) -> Iterator[list[ReadObject]]:
 
 class _Batch:
     def __init__(
-        self, store: ObjectStore, engine: Engine, rules: ReadingRules, stopping: threading.Event
+        self,
+        store: ObjectStore,
+        engine: Engine,
+        rules: ReadingRules,
+        stopping: threading.Event,
+        *,
+        taken_back: bool = False,
     ) -> None:
+        self._taken_back = taken_back
         self._store = store
         self._engine = engine
         self._rules = rules
@@ -149,7 +160,7 @@ class _Batch:
         entries = [each.entry for each in objects if isinstance(each.entry, Entry)]
         unreadable = [each.entry for each in objects if isinstance(each.entry, Unreadable)]
         if unreadable:
-            self._attempt(BatchRequest((), unreadable))
+            self._attempt(self._request((), unreadable))
             self._lose(unreadable)
         if entries:
             self._write(entries, {})
@@ -160,7 +171,7 @@ class _Batch:
                 self.result.reasons[lost.object_id] = lost.reason
 
     def _write(self, entries: Sequence[Entry], relations: Mapping[Pair, Relation]) -> None:
-        request = BatchRequest(entries, (), relations, self._rules.take_last)
+        request = self._request(entries, (), relations)
         try:
             self._attempt(request)
         except ComparisonsNeeded as needed:
@@ -201,8 +212,23 @@ class _Batch:
         reason = f"refused_{refused.sqlstate or 'value'}".lower()
         log.error("object_refused_by_index", object=str(entry.object_id), reason=reason)
         lost = Unreadable(entry.object_id, entry.size, entry.sha256, reason, entry.partition)
-        self._attempt(BatchRequest((), [lost]))
+        self._attempt(self._request((), [lost]))
         self._lose([lost])
+
+    def _request(
+        self,
+        entries: Sequence[Entry],
+        unreadable: Sequence[Unreadable],
+        relations: Mapping[Pair, Relation] | None = None,
+    ) -> BatchRequest:
+        ids = [entry.object_id for entry in entries] + [lost.object_id for lost in unreadable]
+        return BatchRequest(
+            entries,
+            unreadable,
+            relations or {},
+            self._rules.take_last,
+            taken_back=frozenset(ids) if self._taken_back else frozenset(),
+        )
 
     def _attempt(self, request: BatchRequest) -> None:
         also_lock: frozenset[StudyKey] = frozenset()
@@ -210,7 +236,7 @@ class _Batch:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with transaction(self._engine) as connection:
-                    written = write_batch(connection, replace_locks(request, also_lock))
+                    written = write_batch(connection, replace(request, also_lock=also_lock))
             except StudiesNeeded as needed:
                 also_lock |= needed.keys
             except IndexContended:
@@ -228,10 +254,3 @@ class _Batch:
     def _take(self, written: BatchWritten) -> None:
         self.result.outcomes |= written.outcomes
         self.result.study_pks |= set(written.study_pks)
-
-
-def replace_locks(request: BatchRequest, also_lock: frozenset[StudyKey]) -> BatchRequest:
-    """The request with more studies to lock."""
-    return BatchRequest(
-        request.entries, request.unreadable, request.relations, request.take_last, also_lock
-    )

@@ -1,20 +1,23 @@
 """Builds the index anew from the object store alone, into an empty database.
 
-The same rows as indexing at reception gave, but for surrogates, revisions and moments. No
-deliveries follow from it.
+The same rows as indexing at reception gave, but for surrogates, revisions and moments. What people
+deleted is deleted again, in its turn among the objects. No deliveries follow from it.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from gantry_archive.deleting import delete_again
 from gantry_archive.indexing import index_batch
+from gantry_archive.journal import lasting_deletions
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
+from gantry_domain.deletions import Deletion
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.keys import OBJECTS, NotAnObjectKey, parse_object_key
@@ -69,7 +72,10 @@ def reindex(
         if connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM object)")):
             raise IndexNotEmpty
     done = Reindexed()
-    for batch in _batches(store, done):
+    for batch in _batches(store, lasting_deletions(store), done):
+        if isinstance(batch, Deletion):
+            delete_again(engine, batch)
+            continue
         result = index_batch(
             batch, store=store, engine=engine, rules=rules or ReadingRules(), readers=readers
         )
@@ -82,8 +88,11 @@ def reindex(
     return done
 
 
-def _batches(store: ObjectStore, done: Reindexed) -> Iterator[list[Receipt]]:
+def _batches(
+    store: ObjectStore, deletions: Sequence[Deletion], done: Reindexed
+) -> Iterator[list[Receipt] | Deletion]:
     batch: list[Receipt] = []
+    waiting = deque(deletions)
     for stat in store.list(OBJECTS):
         try:
             object_id = parse_object_key(stat.key)
@@ -92,9 +101,15 @@ def _batches(store: ObjectStore, done: Reindexed) -> Iterator[list[Receipt]]:
             log.warning("strange_key_in_store", key=stat.key)
             continue
         done.bytes += stat.size
+        while waiting and waiting[0].id < object_id:
+            if batch:
+                yield batch
+                batch = []
+            yield waiting.popleft()
         batch.append(Receipt(object_id, stat.size))
         if len(batch) == _BATCH:
             yield batch
             batch = []
     if batch:
         yield batch
+    yield from waiting

@@ -27,6 +27,8 @@ class ObjectState(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     UNREADABLE = "unreadable"
+    DELETED = "deleted"
+    """By a person: no rival of any other, and purged when its time has come."""
 
 
 class Reason(StrEnum):

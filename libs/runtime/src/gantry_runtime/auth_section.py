@@ -26,9 +26,9 @@ def _check_header(value: str) -> str:
 class Grant(Section):
     """What a client may do."""
 
-    scopes: Annotated[tuple[Literal["read", "store"], ...], Field(strict=False, min_length=1)] = (
-        "read",
-    )
+    scopes: Annotated[
+        tuple[Literal["read", "store", "delete"], ...], Field(strict=False, min_length=1)
+    ] = ("read",)
     partitions: Annotated[tuple[PartitionName, ...] | None, Field(strict=False, min_length=1)] = (
         None
     )

@@ -103,6 +103,21 @@ class Sweep(Section):
     """At most so many objects in one run."""
 
 
+class Delete(Section):
+    """Whether web clients may delete, and how long that can be taken back."""
+
+    enabled: bool = False
+    """Clients that sign in need the right to `delete` besides."""
+    purge_after: Duration = parse_duration("7d")
+
+
+class Events(Section):
+    """The feed of what happens to studies."""
+
+    keep: Duration = parse_duration("30d")
+    """How long a reader may be away and miss nothing."""
+
+
 class Http(Section):
     """The web door: DICOMweb."""
 

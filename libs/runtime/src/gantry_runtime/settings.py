@@ -30,7 +30,7 @@ from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
-from gantry_runtime.services import DimseDoor, Http, Ingress, Query, Sweep, Worker
+from gantry_runtime.services import Delete, DimseDoor, Events, Http, Ingress, Query, Sweep, Worker
 from gantry_runtime.users import UserIdentitySection, parse_passcodes
 from gantry_runtime.values import (
     AETitle,
@@ -115,6 +115,8 @@ class Configuration(Section):
     query: Query = Query()
     sweep: Sweep = Sweep()
     http: Http = Http()
+    delete: Delete = Delete()
+    events: Events = Events()
     forward: Forward = Forward()
     routes: Annotated[tuple[RouteSection, ...], Field(strict=False)] = ()
     policies: Annotated[tuple[PolicySection, ...], Field(strict=False)] = ()
@@ -204,6 +206,11 @@ class Configuration(Section):
         """The routes as values."""
         return tuple(section.route() for section in self.routes)
 
+    @property
+    def web_clients_sign_in(self) -> bool:
+        """Whether clients of the web door have to say who they are."""
+        return self.auth is not None and self.auth.kind != "none"
+
     @model_validator(mode="after")
     def _open_doors_are_written_out(self) -> Self:
         if not self.listen.loopback and self.auth is None:
@@ -214,6 +221,17 @@ class Configuration(Section):
         if self.auth is not None and self.auth.kind == "proxy" and not self.http.trusted_proxies:
             raise ValueError(
                 "auth: the kind proxy needs http.trusted_proxies, which says who it is"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strangers_delete_nothing(self) -> Self:
+        # Behind a proxy loopback is no loopback.
+        alone = self.listen.loopback and not self.http.trusted_proxies and not self.http.public_url
+        if self.delete.enabled and not self.web_clients_sign_in and not alone:
+            raise ValueError(
+                "delete.enabled: whoever reaches DICOMweb could delete: let clients sign in "
+                "(`auth`), or listen on loopback alone, without a proxy"
             )
         return self
 
@@ -279,11 +297,6 @@ class Settings(Configuration):
         :raises ConfigurationError: clients and tokens do not fit together.
         """
         return (self.auth or Auth(kind="none")).granted(self.http_tokens)
-
-    @property
-    def web_clients_sign_in(self) -> bool:
-        """Whether clients of the web door have to say who they are."""
-        return self.auth is not None and self.auth.kind != "none"
 
     @property
     def embedded(self) -> EmbeddedPlaces:

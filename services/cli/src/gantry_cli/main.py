@@ -180,6 +180,30 @@ def list_held(*, limit: int) -> int:
 
 
 @commands.group()
+def deleted() -> None:
+    """What people deleted, until it is purged."""
+
+
+@deleted.command(name="list")
+@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
+def list_deleted(*, limit: int) -> int:
+    """Show what was deleted last, by whom, and how long it can still be taken back."""
+    from gantry_cli.deleted import show_deleted
+
+    return show_deleted(load_settings(), limit=limit)
+
+
+@deleted.command()
+@click.argument("study", metavar="STUDY-UID")
+@click.option("--partition", metavar="NAME", help="Where it was, if it was in several.")
+def restore(*, study: str, partition: str | None) -> int:
+    """Take back all that was deleted of a study."""
+    from gantry_cli.deleted import restore_deleted
+
+    return restore_deleted(load_settings(), study, partition=partition)
+
+
+@commands.group()
 def deliveries() -> None:
     """What is on its way to other archives."""
 

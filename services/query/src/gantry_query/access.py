@@ -30,6 +30,8 @@ log = get_logger(__name__)
 _REALM = 'Bearer realm="gantry"'
 _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
+_CALLER = "gantry.caller"
+NOBODY_IN_PARTICULAR = "anyone on loopback"
 
 
 class Right(StrEnum):
@@ -37,6 +39,7 @@ class Right(StrEnum):
 
     READ = "read"
     STORE = "store"
+    DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class Gate:
         client = self._access.client(Headers(scope=scope), caller[0] if caller else None)
         refused = _refusal(client, scope)
         if refused is None:
+            scope[_CALLER] = client.name
             return
         left_out = self._rarely.due(client.name, refused.reason)
         if left_out is not None:
@@ -175,8 +179,15 @@ class Gate:
         raise refused
 
 
+def caller_of(request: Request) -> str:
+    """The name of the client that sent a request which was let through."""
+    return str(request.scope.get(_CALLER, NOBODY_IN_PARTICULAR))
+
+
 def _refusal(client: Client, scope: Scope) -> Refused | None:
-    right = Right.READ if scope["method"] in _READING else Right.STORE
+    right = Right.DELETE if scope["method"] == "DELETE" else Right.STORE
+    if scope["method"] in _READING:
+        right = Right.READ
     if right not in client.rights:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
         return Refused(403, "scope", f"this needs the right to {right}", challenge)

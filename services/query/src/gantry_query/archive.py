@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_query.addresses import PublicAddress
+from gantry_query.event_feed import EventFeed
 from gantry_query.failures import NotHere
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
@@ -33,6 +34,9 @@ class Archive:
     questions: Threads
     transfers: Threads
     door: StoreDoor
+    feed: EventFeed
+    deletes: bool = False
+    """Whether clients may delete."""
 
     def partition(self, request: Request) -> str:
         """The partition that a request is about. Raises `NotHere`."""

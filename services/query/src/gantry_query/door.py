@@ -14,7 +14,9 @@ from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-METHODS = ("GET", "POST", "OPTIONS")
+METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+# What a page of any origin may ask for; only those that are known by name may delete.
+_OF_ANYBODY = ("GET", "POST", "OPTIONS")
 _ALLOWED_HEADERS = "authorization, content-type, accept, range, if-none-match"
 _EXPOSED_HEADERS = (
     "Content-Type, Content-Location, ETag, Warning, Content-Range, Location, Link, "
@@ -34,7 +36,11 @@ class Origins:
 
     def allowed(self, origin: str) -> bool:
         """Whether a page of this origin may."""
-        if "*" in self._configured or origin in self._configured:
+        return "*" in self._configured or self.known(origin)
+
+    def known(self, origin: str) -> bool:
+        """Whether this origin is one of those that are named, or of this machine."""
+        if origin in self._configured:
             return True
         host, colon, port = origin.rpartition(":")
         return origin in _LOOPBACK or (bool(colon) and port.isdigit() and host in _LOOPBACK)
@@ -97,9 +103,10 @@ class Door:
             "X-Content-Type-Options": "nosniff",
         }
         if origin and self._origins.allowed(origin):
+            methods = METHODS if self._origins.known(origin) else _OF_ANYBODY
             headers |= {
                 "Access-Control-Allow-Origin": origin,
-                "Access-Control-Allow-Methods": ", ".join(METHODS),
+                "Access-Control-Allow-Methods": ", ".join(methods),
                 "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
                 "Access-Control-Expose-Headers": _EXPOSED_HEADERS,
                 "Access-Control-Max-Age": "86400",

@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
+from types import FrameType
 
 import uvicorn
 from sqlalchemy.engine import Engine
@@ -21,6 +22,7 @@ from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.event_feed import EventFeed
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -66,15 +68,18 @@ def main() -> int:
     decoder = Decoder()
     publisher = publisher_of(settings, metrics.RECEIPTS)
     commits = ThreadPoolExecutor(COMMITS, thread_name_prefix="commit")
+    questions, ending = Threads(QUESTIONS), threading.Event()
     archive = Archive(
         engine=engine,
         store=store,
         renditions=Renditions(store, decoder),
         address=PublicAddress(settings.http.public_url, settings.http.trusted_proxies),
         partitions=_partitions(settings),
-        questions=Threads(QUESTIONS),
+        questions=questions,
         transfers=Threads(TRANSFERS),
         door=_store_door(settings, process, store=store, publisher=publisher, commits=commits),
+        feed=EventFeed(engine, questions, stopping=ending.is_set),
+        deletes=settings.delete.enabled,
     )
     watch = threading.Thread(
         target=_watch,
@@ -85,7 +90,7 @@ def main() -> int:
     watch.start()
     try:
         app = make_app(archive, origins=settings.http.origins, access=access_of(settings))
-        serve(app, process.sockets[LISTENER])
+        serve(app, process.sockets[LISTENER], ending=ending)
     finally:
         process.stopping.set()
         watch.join()
@@ -118,8 +123,21 @@ def _store_door(
     )
 
 
-def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve the application until SIGTERM or SIGINT."""
+class _Server(uvicorn.Server):
+    """Says when it begins to end, for answers that would wait on."""
+
+    def __init__(self, config: uvicorn.Config, ending: threading.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn's own, which takes the signals while it runs."""
+        self._ending.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: ASGIApp, listener: socket.socket, *, ending: threading.Event) -> None:
+    """Serve the application until SIGTERM or SIGINT, by which `ending` is set."""
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -134,7 +152,7 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, ending).run(sockets=[listener])
 
 
 def _partitions(settings: Settings) -> frozenset[str]:

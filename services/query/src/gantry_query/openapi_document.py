@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from gantry_domain.attributes import ATTRIBUTES, Level, Matching
 from gantry_domain.query import at_or_above
+from gantry_query.event_routes import EVENT_STREAM, MOST_EVENTS
 from gantry_query.negotiation import DICOM, DICOM_JSON, JSON, MULTIPART, OCTET_STREAM
 from gantry_query.parameters import FURTHEST_OFFSET, LARGEST_PAGE
 from gantry_query.rendering_request import PICTURES
@@ -57,6 +58,11 @@ _WADO: dict[str, Json] = {
     "contentType": {"type": "string", "enum": [*PICTURES, DICOM]},
     "frameNumber": {"type": "integer", "minimum": 1},
 }
+_EVENTS: dict[str, Json] = {
+    "after": {"type": "string", "pattern": "^([0-9]{1,18}|latest)$"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_EVENTS},
+    "wait": {"type": "string", "pattern": "^[1-9][0-9]?s$", "example": "30s"},
+}
 _REQUIRED = frozenset({"requestType", "studyUID", "objectUID"})
 
 _FILES = (f'{MULTIPART}; type="{DICOM}"',)
@@ -70,6 +76,8 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "rendered": (*PICTURES, MULTIPART),
     "thumbnail": (*PICTURES, MULTIPART),
     "uri": (*PICTURES, DICOM),
+    "delete": (),
+    "events": (JSON, EVENT_STREAM),
 }
 _STATUSES = {
     "200": "what was asked for",
@@ -89,6 +97,12 @@ _OF_STORE = {
     "409": "none is stored",
     "413": "none is stored, for each is too large",
     "415": "the body is of another type",
+    "503": "the archive cannot answer just now",
+}
+_OF_DELETE = {
+    "204": "it is hidden, and purged later",
+    "400": "a UID makes no sense",
+    "404": "there is no such thing",
     "503": "the archive cannot answer just now",
 }
 _OF_BULK = {"206": "the range", "416": "the range lies outside"}
@@ -123,18 +137,14 @@ def _operation(route: APIRoute, path: str) -> Json:
         {"name": name, "in": "query", "required": name in _REQUIRED, "schema": schema}
         for name, schema in _query(kind, path).items()
     ]
-    statuses = _OF_STORE if kind == "store" else _STATUSES | (_OF_BULK if kind == "bulk" else {})
     content: Json = {media_type: {} for media_type in _ANSWERS[kind]}
     operation: Json = {
         "summary": route.name,
         "operationId": re.sub(r"\W+", "_", f"{route.name} {path}").strip("_"),
         "parameters": parameters,
         "responses": {
-            status: {
-                "description": text,
-                "content": content if status in ("200", "202", "206", "409", "413") else _error(),
-            }
-            for status, text in statuses.items()
+            status: {"description": text} | _content(status, content)
+            for status, text in _statuses(kind).items()
         },
     }
     if kind == "store":
@@ -144,6 +154,27 @@ def _operation(route: APIRoute, path: str) -> Json:
             "content": {f"{MULTIPART}": body, DICOM: body},
         }
     return operation
+
+
+def _statuses(kind: str) -> dict[str, str]:
+    match kind:
+        case "store":
+            return _OF_STORE
+        case "delete":
+            return _OF_DELETE
+        case "bulk":
+            return _STATUSES | _OF_BULK
+        case "events":
+            return _STATUSES | {"410": "some events after this one are no longer kept"}
+        case _:
+            return _STATUSES
+
+
+def _content(status: str, content: Json) -> Json:
+    if status == "204":
+        return {}
+    answered = status in ("200", "202", "206", "409", "413")
+    return {"content": content if answered else _error()}
 
 
 def _error() -> Json:
@@ -161,6 +192,8 @@ def _query(kind: str, path: str) -> dict[str, Json]:
             return {"viewport": _PICTURE["viewport"]}
         case "uri":
             return _WADO
+        case "events":
+            return _EVENTS
         case _:
             return {}
 

@@ -13,7 +13,9 @@ from gantry_domain.errors import GantryError
 from gantry_query.access import Access, Gate
 from gantry_query.archive import Archive
 from gantry_query.bulk_routes import bulk_router
+from gantry_query.delete_routes import delete_router
 from gantry_query.door import Door, Origins
+from gantry_query.event_routes import event_router
 from gantry_query.failures import answer
 from gantry_query.frame_routes import frame_router
 from gantry_query.metadata_routes import metadata_router
@@ -44,6 +46,8 @@ def make_app(
         rendered_router,
         retrieve_router,
         store_router,
+        delete_router,
+        event_router,
         uri_router,
     )
     made = [router(archive) for router in routers]

@@ -24,6 +24,7 @@ from gantry_stores.queue.names import (
     FRAMES_TASK,
     JUDGE_TASK,
     MEASURE_TASK,
+    PUBLISH_TASK,
     PURGE_TASK,
     SWEEP_TASK,
 )
@@ -34,6 +35,7 @@ log = get_logger(__name__)
 _JUDGE_EVERY = timedelta(seconds=5)
 _PURGE_EVERY = timedelta(seconds=5)
 _FRAMES_EVERY = timedelta(seconds=5)
+_PUBLISH_EVERY = timedelta(seconds=5)
 _MEASURE_EVERY = timedelta(seconds=5)
 _LONGEST_SLEEP = 1
 _WATCH_SECONDS = 5.0
@@ -47,6 +49,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, object]]:
         JUDGE_TASK: _JUDGE_EVERY,
         PURGE_TASK: _PURGE_EVERY,
         FRAMES_TASK: _FRAMES_EVERY,
+        PUBLISH_TASK: _PUBLISH_EVERY,
         MEASURE_TASK: _MEASURE_EVERY,
     }
     return {

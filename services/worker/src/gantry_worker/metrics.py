@@ -41,6 +41,9 @@ SWEPT = counter("gantry_worker_sweep_found_total", "Objects without a row that t
 SWEEPS = counter("gantry_worker_sweeps_total", "Runs of the sweep")
 HOURS_CLOSED = counter("gantry_worker_hours_closed_total", "Hours of the store that were closed")
 PURGED = counter("gantry_worker_objects_purged_total", "Duplicates of the same bytes that are gone")
+DELETED_PURGED = counter(
+    "gantry_worker_deleted_purged_total", "Objects that were deleted and are purged now"
+)
 PURGED_BYTES = counter("gantry_worker_purged_bytes_total", "Bytes of the objects purged")
 FRAMES_FOUND = counter(
     "gantry_worker_frame_tables_total",

@@ -13,6 +13,7 @@ from gantry_stores.queue.names import (
     INDEX_TASK,
     JUDGE_TASK,
     MEASURE_TASK,
+    PUBLISH_TASK,
     PURGE_TASK,
     SWEEP_TASK,
 )
@@ -42,6 +43,7 @@ def register(app: Celery, workshop: Callable[[], Workshop]) -> None:
         SWEEP_TASK: work.run_sweep,
         PURGE_TASK: work.purge,
         FRAMES_TASK: work.frames,
+        PUBLISH_TASK: work.publish_events,
         MEASURE_TASK: work.measure,
     }
     for name, chore in chores.items():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gantry_archive.completing import complete_studies
+from gantry_archive.deleting import purge_deleted, restore_deleted
 from gantry_archive.duplicates import purge_duplicates
 from gantry_archive.frame_places import find_frames
 from gantry_archive.indexing import BatchResult
@@ -19,6 +20,7 @@ from gantry_domain.receipts import Receipt, decode_receipts
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.census import objects_by_state, studies_by_verdict
 from gantry_stores.index.database import transaction
+from gantry_stores.index.events import publish, remove_old
 from gantry_stores.index.hours import open_hours
 from gantry_stores.index.suspects import acquit_indexed, count_suspects
 from gantry_stores.index.verdicts import count_waiting
@@ -39,6 +41,7 @@ MOST_WAITING_MESSAGES = 2000
 _SHORT_QUEUE = 50
 _SWEEP_SECONDS = LONGEST_TASK_SECONDS * 0.5
 _FRAMES_SECONDS = LONGEST_TASK_SECONDS * 0.5
+_DELETIONS_SECONDS = LONGEST_TASK_SECONDS * 0.25
 _COUNTED = 10_000
 
 
@@ -171,10 +174,30 @@ def run_sweep(workshop: Workshop) -> None:
 
 
 def purge(workshop: Workshop) -> None:
-    """Purge what others hold byte for byte. Raises the transient errors of both stores."""
+    """Purge what others hold byte for byte, and what was deleted long enough ago; bring back what
+    was restored. Raises the transient errors of both stores.
+    """
     purged = purge_duplicates(workshop.store, workshop.engine)
     metrics.PURGED.inc(purged.objects)
     metrics.PURGED_BYTES.inc(purged.bytes)
+    restored = restore_deleted(
+        workshop.store, workshop.engine, rules=workshop.rules, seconds=_DELETIONS_SECONDS
+    )
+    judge(workshop, sorted(restored.study_pks))
+    gone = purge_deleted(
+        workshop.store,
+        workshop.engine,
+        after=workshop.settings.delete.purge_after,
+        seconds=_DELETIONS_SECONDS,
+    )
+    metrics.DELETED_PURGED.inc(gone.purged)
+    metrics.PURGED_BYTES.inc(gone.purged_bytes)
+
+
+def publish_events(workshop: Workshop) -> None:
+    """Number what happened, and remove what is too old. Raises `IndexUnavailable`."""
+    publish(workshop.engine)
+    remove_old(workshop.engine, keep=workshop.settings.events.keep)
 
 
 def frames(workshop: Workshop) -> None:

@@ -22,6 +22,9 @@ from gantry_domain.comparison import Relation
 from gantry_domain.duplicates import PRIMARY, ObjectState, Outcome, Pair
 from gantry_domain.entries import Entry, Unreadable
 from gantry_stores.index.contested import Contest, settle
+from gantry_stores.index.deleting import add_to_deletions, follow_deletions
+from gantry_stores.index.deletions import forget_deleted
+from gantry_stores.index.events import note_indexed
 from gantry_stores.index.findings import write_findings
 from gantry_stores.index.frame_tables import write_due
 from gantry_stores.index.headers import CODEC
@@ -44,7 +47,7 @@ class BatchRequest:
 
     `relations` are the comparisons known so far, `take_last` the calling AE titles (casefolded)
     whose newer demographics replace older ones, `also_lock` studies that an earlier attempt found
-    concerned.
+    concerned, `taken_back` objects that are deleted no longer, which have a row that says so.
     """
 
     entries: Sequence[Entry]
@@ -52,6 +55,7 @@ class BatchRequest:
     relations: Mapping[Pair, Relation] = field(default_factory=dict)
     take_last: frozenset[str] = frozenset()
     also_lock: frozenset[StudyKey] = frozenset()
+    taken_back: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
     now = datetime.now(UTC)
     wanted = [entry.object_id for entry in request.entries]
     wanted += [lost.object_id for lost in request.unreadable]
+    if request.taken_back:
+        forget_deleted(connection, request.taken_back)
     known = known_objects(connection, wanted)
     unreadable = [lost for lost in request.unreadable if lost.object_id not in known]
     outcomes = dict.fromkeys(
@@ -100,6 +106,11 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
     # Another worker may have indexed the same objects while this one waited for the locks.
     inserted = _insert_objects(connection, entries, now)
     entries = [entry for entry in entries if entry.object_id in inserted]
+    following = follow_deletions(connection, entries)
+    if following:
+        add_to_deletions(connection, entries, following)
+        outcomes |= dict.fromkeys(following, Outcome(ObjectState.DELETED))
+        entries = [entry for entry in entries if entry.object_id not in following]
     contested = _insert_instances(connection, rows, entries)
     contest = (
         settle(
@@ -131,7 +142,10 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
     write_findings(
         connection, rows, entries=entries, primaries=primaries, contest=contest, rolled=rolled
     )
-    return BatchWritten(outcomes, tuple(sorted(rolled.studies)))
+    studies = sorted(rolled.studies)
+    made = {row.pk for row in rows.studies.values() if row.new}
+    note_indexed(connection, studies, new=sorted(rolled.studies & made))
+    return BatchWritten(outcomes, tuple(studies))
 
 
 def _insert_unreadable(

@@ -151,7 +151,7 @@ _OBJECTS = sa.text(
     " t.sop_class_uid, t.sha256, t.calling_ae, t.state, t.reason, t.relates_to FROM object t"
     " JOIN unnest(CAST(:partitions AS text[]), CAST(:uids AS text[])) AS w(partition, uid)"
     " ON t.partition = w.partition AND t.sop_instance_uid = w.uid"
-    " WHERE t.state <> 'unreadable' ORDER BY t.id"
+    " WHERE t.state NOT IN ('unreadable', 'deleted') ORDER BY t.id"
 )
 
 

@@ -25,6 +25,8 @@ from gantry_domain.deliveries import (
     settle,
 )
 from gantry_domain.errors import TransientError
+from gantry_domain.events import EventKind, Happening
+from gantry_stores.index.events import note
 from gantry_stores.index.stored_object import StoredObject
 
 # Held studies stay where they are; a study that has gone is claimed, to say so of its items.
@@ -259,7 +261,7 @@ def finish(
     """
     row = connection.execute(
         sa.text(
-            "SELECT attempts, now() - unsent_since AS unsent_for, now() - completed_at AS lag"
+            "SELECT *, now() - unsent_since AS unsent_for, now() - completed_at AS lag"
             " FROM delivery WHERE pk = :pk AND fence = :fence AND state = 'sending' FOR UPDATE"
         ),
         {"pk": claimed.pk, "fence": claimed.fence},
@@ -294,6 +296,16 @@ def finish(
             "delivered": delivered,
         },
     )
+    if delivered:
+        happening = Happening(
+            kind=EventKind.DELIVERED,
+            partition=row.partition,
+            StudyInstanceUID=row.study_instance_uid,
+            SeriesInstanceUID=row.series_instance_uid,
+            SOPInstanceUID=row.sop_instance_uid,
+            destination=row.destination,
+        )
+        note(connection, [happening])
     return Finished(settlement, row.lag if delivered else None)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.routes import StudyFacts
+from gantry_stores.index.deleting import CANCELLED_BY_DELETION
 
 _STUDY_DESCRIPTION = "00081030"
 
@@ -67,13 +68,15 @@ _ITEMS = """
     ON CONFLICT DO NOTHING
 """
 
-# What was over is open again; what a person cancelled stays so.
-_REOPEN = """
+# What was over is open again; what a person cancelled stays so. A study that was deleted and is
+# here all the same was restored, or sent anew.
+_REOPEN = f"""
     UPDATE delivery
     SET state = 'waiting', reason = NULL, attempts = 0, next_attempt_at = now(),
         unsent_since = now(), delivered_at = NULL
-    WHERE pk = :pk AND state IN ('delivered', 'dead')
-"""
+    WHERE pk = :pk AND (state IN ('delivered', 'dead')
+                        OR state = 'cancelled' AND reason = '{CANCELLED_BY_DELETION}')
+"""  # noqa: S608 - constants
 
 _FIND = """
     SELECT 'study' AS level, t.pk, t.partition, t.study_instance_uid, t.revision, t.verdict,

@@ -237,16 +237,12 @@ def lock_studies(
         raise IndexContended(_VANISHED)
 
 
-def lock_series(connection: Connection, rows: Rows, entries: Sequence[Entry]) -> None:
-    """Finds or makes the series of the entries.
+def lock_series_uids(connection: Connection, uids: Iterable[tuple[str, str]]) -> None:
+    """Locks series UIDs, each with its partition.
 
-    The locks of their studies cover them; their UIDs are locked so that of two studies that get
-    a series of the same UID at once, one sees the other.
+    So that of two studies that get a series of the same UID at once, one sees the other.
     """
-    buckets = {
-        crc32(f"{entry.partition}\n{entry.SeriesInstanceUID}".encode()) % _SERIES_BUCKETS
-        for entry in entries
-    }
+    buckets = {crc32(f"{partition}\n{uid}".encode()) % _SERIES_BUCKETS for partition, uid in uids}
     connection.execute(
         sa.text(
             "SELECT pg_advisory_xact_lock(:lock, bucket)"
@@ -254,6 +250,14 @@ def lock_series(connection: Connection, rows: Rows, entries: Sequence[Entry]) ->
         ),
         {"lock": _SERIES_LOCK, "buckets": sorted(buckets)},
     )
+
+
+def lock_series(connection: Connection, rows: Rows, entries: Sequence[Entry]) -> None:
+    """Finds or makes the series of the entries.
+
+    The locks of their studies cover them.
+    """
+    lock_series_uids(connection, ((entry.partition, entry.SeriesInstanceUID) for entry in entries))
     sources = lowest(
         entries, lambda entry: (rows.studies[entry.study_key].pk, entry.SeriesInstanceUID)
     )

@@ -25,8 +25,8 @@ def hashes_between(
 
 
 def is_named(connection: Connection, object_id: UUID) -> bool:
-    """Whether the index has this object."""
+    """Whether the index has this object. What is deleted may be purged at any moment."""
     found = connection.execute(
-        sa.text("SELECT 1 FROM object WHERE id = :id"), {"id": object_id}
+        sa.text("SELECT 1 FROM object WHERE id = :id AND state <> 'deleted'"), {"id": object_id}
     ).first()
     return found is not None

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from gantry_domain.events import EventKind, Happening
 from gantry_stores.index.database import transaction
+from gantry_stores.index.events import note
 from gantry_stores.index.study_locks import lock_in_order
 
 _PAGE = 500
@@ -93,14 +95,29 @@ def write_complete(engine: Engine, studies: Sequence[QuietStudy]) -> int:
         return 0
     with transaction(engine) as connection:
         lock_in_order(connection, [study.pk for study in studies])
-        return connection.execute(
+        complete = connection.execute(
             sa.text(
                 "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"
                 " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
                 " AS r(pk, revision) WHERE t.pk = r.pk AND t.revision = r.revision"
+                " RETURNING t.partition, t.study_instance_uid AS uid,"
+                " t.number_of_study_related_instances AS instances"
             ),
             {
                 "pks": [study.pk for study in studies],
                 "revisions": [study.revision for study in studies],
             },
-        ).rowcount
+        ).all()
+        note(
+            connection,
+            [
+                Happening(
+                    kind=EventKind.COMPLETE,
+                    partition=row.partition,
+                    StudyInstanceUID=row.uid,
+                    instances=row.instances,
+                )
+                for row in complete
+            ],
+        )
+        return len(complete)

@@ -19,11 +19,9 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -34,16 +32,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_domain.attributes import Level, Matching, attributes_at
+from gantry_stores.index.columns import metadata, moment, surrogate
+from gantry_stores.index.tables_beside import deletion
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = ["deletion", "metadata"]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
@@ -53,14 +45,6 @@ def _searchable(*levels: Level) -> list[Column[str]]:
         for attribute in attributes_at(*levels)
         if attribute.matching and not attribute.computed and attribute.matching is not Matching.UID
     ]
-
-
-def _surrogate() -> Column[int]:
-    return Column("pk", BigInteger, Identity(), primary_key=True)
-
-
-def _moment(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
 # One row per stored key, whatever became of it.
@@ -83,8 +67,10 @@ object_ = Table(
     Column("series_instance_uid", Text),
     Column("calling_ae", Text),
     Column("called_ae", Text),
-    _moment("indexed_at"),
-    CheckConstraint("state IN ('primary', 'duplicate', 'conflict', 'unreadable')", name="state"),
+    moment("indexed_at"),
+    CheckConstraint(
+        "state IN ('primary', 'duplicate', 'conflict', 'unreadable', 'deleted')", name="state"
+    ),
     Index(None, "partition", "sop_instance_uid"),
     Index("ix_object_not_primary", "state", "id", postgresql_where=text("state <> 'primary'")),
     Index(
@@ -97,7 +83,7 @@ object_ = Table(
 patient = Table(
     "patient",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("partition", Text, nullable=False),
     # PatientID and its issuer, or the study's UID where there is no PatientID, for two studies
     # without one are not of the same person.
@@ -111,7 +97,7 @@ patient = Table(
 study = Table(
     "study",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("patient_pk", ForeignKey("patient.pk"), nullable=False, index=True),
     Column("partition", Text, nullable=False),
     Column("study_instance_uid", Text, nullable=False),
@@ -134,12 +120,12 @@ study = Table(
     Column("visible", Boolean, nullable=False, server_default="false"),
     # The revision at which its quiet time was over, and when that was.
     Column("completed_revision", BigInteger),
-    _moment("completed_at", nullable=True),
+    moment("completed_at", nullable=True),
     # Up to which revision the routes were asked where the study goes.
     Column("routed_revision", BigInteger),
-    _moment("first_received_at"),
-    _moment("last_received_at"),
-    _moment("indexed_at"),
+    moment("first_received_at"),
+    moment("last_received_at"),
+    moment("indexed_at"),
     UniqueConstraint("partition", "study_instance_uid"),
     CheckConstraint("verdict IN ('accepted', 'held', 'refused')", name="verdict"),
     # The default order, newest study first: in this form one comparison of rows continues a page,
@@ -187,7 +173,7 @@ study = Table(
 series = Table(
     "series",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("study_pk", ForeignKey("study.pk"), nullable=False),
     Column("series_instance_uid", Text, nullable=False, index=True),
     Column("source", Uuid, nullable=False),
@@ -201,7 +187,7 @@ series = Table(
 instance = Table(
     "instance",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("series_pk", ForeignKey("series.pk"), nullable=False),
     Column("partition", Text, nullable=False),
     Column("sop_instance_uid", Text, nullable=False),
@@ -252,7 +238,7 @@ study_finding = Table(
 finding = Table(
     "finding",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("rule", Text, nullable=False),
     Column("severity", Text, nullable=False),
@@ -267,7 +253,7 @@ closed_hour = Table(
     metadata,
     Column("hour", DateTime(timezone=True), primary_key=True),
     Column("objects", Integer, nullable=False),
-    _moment("closed_at"),
+    moment("closed_at"),
 )
 
 # Hours that the sweep still looks at; the older ones less and less often.
@@ -277,7 +263,7 @@ open_hour = Table(
     Column("hour", DateTime(timezone=True), primary_key=True),
     Column("objects", Integer, nullable=False),  # keys seen at the last look
     Column("missing", Integer, nullable=False),  # of them without a row
-    _moment("looked_at"),
+    moment("looked_at"),
 )
 
 # Objects whose indexing was begun with care and has not ended: their process may have died of them.
@@ -302,7 +288,7 @@ beginning = Table(
 delivery = Table(
     "delivery",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("partition", Text, nullable=False),
     Column("destination", Text, nullable=False),  # an AE title
     Column("level", Text, nullable=False),
@@ -315,17 +301,17 @@ delivery = Table(
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     # Rounds of sending that failed in a row; what waits is due at next_attempt_at.
     Column("attempts", Integer, nullable=False, server_default="0"),
-    _moment("next_attempt_at"),
+    moment("next_attempt_at"),
     # Who sends it, until when that is believed, and the number that proves it: each claim and
     # each cancellation increments the fence, and what names an older one is not written.
     Column("lease_owner", Text),
-    _moment("lease_until", nullable=True),
+    moment("lease_until", nullable=True),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("study_revision", BigInteger, nullable=False),
-    _moment("created_at"),
-    _moment("completed_at", nullable=True),  # of the study
-    _moment("unsent_since"),  # since when what is unsettled waits
-    _moment("delivered_at", nullable=True),
+    moment("created_at"),
+    moment("completed_at", nullable=True),  # of the study
+    moment("unsent_since"),  # since when what is unsettled waits
+    moment("delivered_at", nullable=True),
     CheckConstraint("level IN ('study', 'series', 'instance')", name="level"),
     CheckConstraint("origin IN ('route', 'push')", name="origin"),
     CheckConstraint(
@@ -378,7 +364,7 @@ delivery_item = Table(
     Column("status", Integer),  # (0000,0900) of the last answer
     Column("reason", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    _moment("settled_at", nullable=True),
+    moment("settled_at", nullable=True),
     CheckConstraint(
         "state IN ('waiting', 'failed', 'accepted', 'warned', 'refused')", name="state"
     ),

@@ -7,13 +7,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gantry_domain.policies.findings import Verdict
+from gantry_domain.events import EventKind, Happening
+from gantry_domain.policies.findings import Verdict, VerdictKind
 from gantry_domain.policies.rules import Evidence
 from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_stores.index.events import note
 from gantry_stores.index.recordsets import rows_parameter
 from gantry_stores.index.study_locks import lock_in_order
 
 _IMAGES = frozenset(uid for uid, each in STORAGE_CLASSES.items() if each.image)
+
+_NEWS = {
+    VerdictKind.HELD: EventKind.HELD,
+    VerdictKind.REFUSED: EventKind.REFUSED,
+    VerdictKind.ACCEPTED: EventKind.RELEASED,
+}
 
 _COLUMNS = """
     pk, revision, visible, attributes->'00100020'->'Value'->>0 AS patient_id,
@@ -132,6 +140,7 @@ def write_verdicts(
     if not verdicts:
         return set()
     lock_in_order(connection, [each.pk for each in verdicts])
+    before = _verdicts(connection, [each.pk for each in verdicts])
     written = set(
         connection.scalars(
             sa.text(
@@ -151,8 +160,30 @@ def write_verdicts(
             },
         )
     )
-    _write_findings(connection, [each for each in verdicts if each.pk in written])
+    new = [each for each in verdicts if each.pk in written]
+    _write_findings(connection, new)
+    note(connection, filter(None, (_happening(before[each.pk], each) for each in new)))
     return written
+
+
+def _verdicts(connection: Connection, pks: Sequence[int]) -> dict[int, sa.Row[Any]]:
+    rows = connection.execute(
+        sa.text(
+            "SELECT pk, partition, study_instance_uid, verdict FROM study WHERE pk = ANY(:pks)"
+        ),
+        {"pks": list(pks)},
+    )
+    return {row.pk: row for row in rows}
+
+
+def _happening(before: sa.Row[Any], given: StudyVerdict) -> Happening | None:
+    """What others are told of a verdict: that a study is accepted from the first is no news."""
+    kind = given.verdict.kind
+    if kind is (VerdictKind(before.verdict) if before.verdict else VerdictKind.ACCEPTED):
+        return None
+    return Happening(
+        kind=_NEWS[kind], partition=before.partition, StudyInstanceUID=before.study_instance_uid
+    )
 
 
 def _write_findings(connection: Connection, verdicts: Sequence[StudyVerdict]) -> None:

@@ -10,6 +10,7 @@ JUDGE_TASK = "gantry.judge"
 SWEEP_TASK = "gantry.sweep"
 PURGE_TASK = "gantry.purge"
 FRAMES_TASK = "gantry.frames"
+PUBLISH_TASK = "gantry.publish"
 MEASURE_TASK = "gantry.measure"
 
 VISIBILITY_SECONDS = 60

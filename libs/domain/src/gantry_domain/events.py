@@ -1,0 +1,48 @@
+"""What the feed of events tells: a few things that happen to studies, with UIDs and no names."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    """What happened to a study."""
+
+    RECEIVED = "received"
+    """The first of its instances is in the index."""
+    INDEXED = "indexed"
+    """It has other instances than before; told at most every few seconds."""
+    COMPLETE = "complete"
+    """Its quiet time is over."""
+    HELD = "held"
+    REFUSED = "refused"
+    RELEASED = "released"
+    """It was held or refused, and is accepted."""
+    DELIVERED = "delivered"
+    """A destination has all of what was to be sent to it."""
+    DELETED = "deleted"
+    RESTORED = "restored"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """Something that happened; `instances` is how many the study has now, or how many the deletion
+    is about."""
+
+    kind: EventKind
+    partition: str
+    StudyInstanceUID: str
+    SeriesInstanceUID: str | None = None
+    SOPInstanceUID: str | None = None
+    instances: int | None = None
+    destination: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A happening with its number in the feed, and its aware moment."""
+
+    id: int
+    at: datetime
+    happening: Happening

@@ -1,0 +1,86 @@
+"""Decisions of people as they lie in the object store, beside the objects that they are about.
+
+    journal/YYYY/MM/DD/<uuid7>.json      {"v": 1, "kind": "deletion", "partition": ..., ...}
+
+They are kept for ever, so that an index that is built anew from the store says what people decided.
+"""
+
+import re
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from gantry_domain.deletions import Deletion, Restoration
+from gantry_domain.errors import PermanentError
+from gantry_domain.keys import received_at
+
+JOURNAL = "journal/"
+
+Decision = Deletion | Restoration
+
+_VERSION = 1
+_KEY = re.compile(r"journal/\d{4}/\d{2}/\d{2}/([0-9a-f-]{36})\.json")
+
+
+class UnknownDecision(PermanentError):
+    """An entry of another version, or not one of ours."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the journal entry {key} cannot be read")
+
+
+def journal_key(entry_id: UUID) -> str:
+    """The key of the entry with this identifier, a UUID of version 7."""
+    return f"{JOURNAL}{received_at(entry_id):%Y/%m/%d}/{entry_id}.json"
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """The content of an entry."""
+    fields: dict[str, object] = {"v": _VERSION}
+    if isinstance(decision, Deletion):
+        fields |= {
+            "kind": "deletion",
+            "partition": decision.partition,
+            "study": decision.StudyInstanceUID,
+            "series": decision.SeriesInstanceUID,
+            "instance": decision.SOPInstanceUID,
+            "at": decision.deleted_at,
+            "by": decision.deleted_by,
+        }
+    else:
+        fields |= {
+            "kind": "restoration",
+            "deletion": decision.deletion_id,
+            "by": decision.restored_by,
+        }
+    return orjson.dumps(fields)
+
+
+def decode_decision(key: str, content: bytes) -> Decision:
+    """The decision of an entry. Raises `UnknownDecision`."""
+    match = _KEY.fullmatch(key)
+    try:
+        if match is None:
+            raise UnknownDecision(key)
+        entry_id = UUID(match[1])
+        fields = orjson.loads(content)
+        if fields["v"] != _VERSION:
+            raise UnknownDecision(key)
+        if fields["kind"] == "restoration":
+            return Restoration(
+                id=entry_id, deletion_id=UUID(fields["deletion"]), restored_by=str(fields["by"])
+            )
+        if fields["kind"] == "deletion":
+            return Deletion(
+                id=entry_id,
+                partition=str(fields["partition"]),
+                StudyInstanceUID=str(fields["study"]),
+                SeriesInstanceUID=fields["series"],
+                SOPInstanceUID=fields["instance"],
+                deleted_at=datetime.fromisoformat(fields["at"]),
+                deleted_by=str(fields["by"]),
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnknownDecision(key) from error
+    raise UnknownDecision(key)
