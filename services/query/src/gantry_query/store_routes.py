@@ -21,6 +21,7 @@ from gantry_domain.query import parse_uids
 from gantry_query import metrics
 from gantry_query.archive import Archive
 from gantry_query.failures import RETRY_AFTER
+from gantry_query.metadata_reception import MetadataReception
 from gantry_query.negotiation import DICOM, DICOM_JSON, JSON, MULTIPART, parse_accept
 from gantry_query.reception import Outcome, Reception, StoreDoor, TooSlow
 from gantry_query.responses import accept_of
@@ -54,13 +55,19 @@ def _handler(archive: Archive, door: StoreDoor) -> Callable[[Request], Awaitable
         partition_name = archive.partition(request)
         if not door.open:
             raise HTTPException(403, "unknown_partners does not let strangers store")
-        boundary = _boundary(request)
+        kind, boundary = _body(request)
         if door.congested(in_hand):
             headers = {"Retry-After": str(RETRY_AFTER)}
             raise HTTPException(503, "there is no room for more just now", headers)
-        reception = Reception(
-            door, partition=partition_name, StudyInstanceUID=study, boundary=boundary
-        )
+        reception: Reception | MetadataReception
+        if kind == DICOM_JSON:
+            reception = MetadataReception(
+                door, partition=partition_name, StudyInstanceUID=study, boundary=boundary or ""
+            )
+        else:
+            reception = Reception(
+                door, partition=partition_name, StudyInstanceUID=study, boundary=boundary
+            )
         in_hand += 1
         try:
             outcomes = await _receive(request, reception, door)
@@ -76,17 +83,21 @@ def _handler(archive: Archive, door: StoreDoor) -> Callable[[Request], Awaitable
     return handle
 
 
-def _boundary(request: Request) -> str | None:
-    """The boundary of a body in parts; None: it is one instance."""
+def _body(request: Request) -> tuple[str, str | None]:
+    """What the body is made of, and its boundary; None: it is one instance, and not in parts."""
     ranges = parse_accept(request.headers.get("content-type", ""))
-    if ranges and ranges[0].type == MULTIPART and ranges[0].root in ("", DICOM):
-        return ranges[0].parameters.get("boundary", "")
+    if ranges and ranges[0].type == MULTIPART and ranges[0].root in ("", DICOM, DICOM_JSON):
+        return ranges[0].root or DICOM, ranges[0].parameters.get("boundary", "")
     if ranges and ranges[0].type == DICOM:
-        return None
-    raise HTTPException(415, f'send {MULTIPART}; type="{DICOM}", or {DICOM}')
+        return DICOM, None
+    raise HTTPException(
+        415, f'send {MULTIPART}; type="{DICOM}", or "{DICOM_JSON}" and bulk data, or {DICOM}'
+    )
 
 
-async def _receive(request: Request, reception: Reception, door: StoreDoor) -> list[Outcome]:
+async def _receive(
+    request: Request, reception: Reception | MetadataReception, door: StoreDoor
+) -> list[Outcome]:
     """Hands the body over piece by piece; the next one comes while one is being stored."""
     pending: asyncio.Future[None] | None = None
     try:
@@ -163,7 +174,9 @@ def _answer(
     return make_answer(outcomes, relations, base=base)
 
 
-def _response(request: Request, reception: Reception, answer: StoreAnswer) -> Response:
+def _response(
+    request: Request, reception: Reception | MetadataReception, answer: StoreAnswer
+) -> Response:
     if reception.broken is not None:
         if not answer.referenced:
             raise reception.broken
