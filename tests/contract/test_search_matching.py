@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import BY_KEYWORD, Level, Matching
 from gantry_domain.query import Key, Order, PageRequest, Query, at_or_above, parse_test
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import make_engine
 from gantry_stores.index.schema import study
 from gantry_stores.index.search import count, search
@@ -192,7 +193,7 @@ def query_of(level: Level, keys: Mapping[str, str], **page: int) -> Query:
 
 def found_uids(engine: Engine, query: Query) -> list[str]:
     tag = BY_KEYWORD[UIDS[query.level]].tag
-    rows = search(engine, query, partition="main").rows
+    rows = search(engine, query, sight=Sight("main")).rows
     return [row[tag]["Value"][0] for row in rows]
 
 
@@ -268,7 +269,7 @@ def test_a_search_finds_what_the_second_opinion_finds(engine, question):
     found = found_uids(engine, query)
     assert set(found) == expected(level, keys)
     assert len(found) == len(set(found))
-    assert count(engine, query, partition="main", limit=1000) == len(found)
+    assert count(engine, query, sight=Sight("main"), limit=1000) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +306,9 @@ def test_hidden_studies_and_other_partitions_are_found_at_no_level(engine):
     for level, keyword in UIDS.items():
         assert "9.9" not in found_uids(engine, query_of(level, {}))
         assert found_uids(engine, query_of(level, {keyword: "9.9"})) == []
-        elsewhere = search(engine, query_of(level, {}), partition="other").rows
+        elsewhere = search(engine, query_of(level, {}), sight=Sight("other")).rows
         assert len(elsewhere) == len({row[keyword] for row in ROWS[:5]})
-        assert search(engine, query_of(level, {}), partition="nowhere").rows == []
+        assert search(engine, query_of(level, {}), sight=Sight("nowhere")).rows == []
 
 
 def test_the_default_orders(engine):
@@ -337,7 +338,7 @@ def test_an_order_that_is_asked_for(engine):
         while True:
             page = PageRequest(limit=7, after=after)
             query = Query(Level.STUDY, everything.keys, everything.include, page, order=order)
-            answer = search(engine, query, partition="main")
+            answer = search(engine, query, sight=Sight("main"))
             found += [row[tag]["Value"][0] for row in answer.rows]
             after = answer.next
             if not answer.more:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import BY_KEYWORD, Level
 from gantry_domain.query import BadQuery, Key, OneOf, Order, PageRequest, Query
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import make_engine
 from gantry_stores.index.search import (
     Subject,
@@ -61,7 +62,7 @@ def engine(module_postgres_url: str) -> Iterator[Engine]:
 
 
 def uids_of(engine: Engine, query: Query) -> tuple[list[str], str | None]:
-    answer = search(engine, query, partition="main")
+    answer = search(engine, query, sight=Sight("main"))
     tag = BY_KEYWORD[UIDS[query.level]].tag
     return [row[tag]["Value"][0] for row in answer.rows], answer.next
 
@@ -123,7 +124,7 @@ def test_offsets_over_what_does_not_change(engine):
             query = query_of(level, PageRequest(limit=20, offset=offset))
             uids, _ = uids_of(engine, query)
             pieces += uids
-            left = count(engine, query, partition="main", limit=50)
+            left = count(engine, query, sight=Sight("main"), limit=50)
             assert left == min(50, max(0, len(everything) - offset))
         assert pieces == everything
 
@@ -145,7 +146,7 @@ def test_offsets_over_what_does_not_change(engine):
 def test_a_made_up_cursor_is_refused(engine, cursor):
     query = query_of(Level.STUDY, PageRequest(limit=1, after=cursor))
     with pytest.raises(BadQuery, match="after: "):
-        search(engine, query, partition="main")
+        search(engine, query, sight=Sight("main"))
 
 
 def test_a_cursor_belongs_to_its_order(engine):
@@ -171,21 +172,21 @@ def test_instances_and_headers_of_a_study_come_once_in_order(engine, monkeypatch
     fill(engine, study)
     uid = study[0].uid("StudyInstanceUID")
     subject = Subject(uid)
-    found = list(instances_of(engine, subject, partition="main"))
+    found = list(instances_of(engine, subject, sight=Sight("main")))
     assert sorted(f.SOPInstanceUID for f in found) == sorted(i.uid("SOPInstanceUID") for i in study)
     series = [f.SeriesInstanceUID for f in found]
     assert len(list(itertools.groupby(series))) == 3
-    headers = list(headers_of(engine, subject, partition="main"))
+    headers = list(headers_of(engine, subject, sight=Sight("main")))
     assert [f for f, _ in headers] == found
     assert all(f.SOPInstanceUID.encode() in header for f, header in headers)
     of_series = Subject(uid, f"{uid}.1")
-    assert len(list(instances_of(engine, of_series, partition="main"))) == 7
+    assert len(list(instances_of(engine, of_series, sight=Sight("main")))) == 7
     one = Subject(uid, f"{uid}.1", f"{uid}.1.3")
-    assert len(list(headers_of(engine, one, partition="main"))) == 1
+    assert len(list(headers_of(engine, one, sight=Sight("main")))) == 1
     for absent in (Subject("9"), Subject(uid, "9"), Subject(uid, f"{uid}.1", f"{uid}.2.3")):
-        assert list(instances_of(engine, absent, partition="main")) == []
-        assert study_state(engine, absent, partition="main") is None
-        assert transfer_syntaxes_of(engine, absent, partition="main") == set()
+        assert list(instances_of(engine, absent, sight=Sight("main"))) == []
+        assert study_state(engine, absent, sight=Sight("main")) is None
+        assert transfer_syntaxes_of(engine, absent, sight=Sight("main")) == set()
     for subject in (of_series, one):
-        assert study_state(engine, subject, partition="main") is not None
-        assert study_state(engine, subject, partition="other") is None
+        assert study_state(engine, subject, sight=Sight("main")) is not None
+        assert study_state(engine, subject, sight=Sight("other")) is None

@@ -6,6 +6,7 @@ import pytest
 
 from gantry_dimse.observer import Peer
 from gantry_dimse.partners import Caller, Partners
+from gantry_domain.sight import Sight
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
@@ -18,7 +19,7 @@ def partners(*, accept_unknown: bool = True) -> Partners:
         own_titles=("GANTRY", "OLDGATEWAY"),
         callers=[
             Caller("CT01", (ip_network("10.1.2.0/24"), ip_network("fd00::/8")), "main"),
-            Caller("Mr 02", None, "research", "GB18030"),
+            Caller("Mr 02", None, "research", "GB18030", sees_held=True),
         ],
         accept_unknown=accept_unknown,
     )
@@ -62,5 +63,10 @@ def test_labels_and_partitions() -> None:
         "main",
         "research",
         "main",
+    ]
+    assert [known.sight(title) for title in ("CT01", "mr 02", "X")] == [
+        Sight("main"),
+        Sight("research", held=True),
+        Sight("main"),
     ]
     assert [known.charset(title) for title in ("CT01", "mr 02", "X")] == [None, "GB18030", None]

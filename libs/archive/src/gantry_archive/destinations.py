@@ -12,12 +12,16 @@ from gantry_runtime.values import split_host_and_port
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A partner that can be sent to: where it listens and the two AE titles of the association."""
+    """A partner that can be sent to: where it listens and the two AE titles of the association.
+
+    `sees_held`: studies that are held out of sight may be sent to it, if somebody asks.
+    """
 
     ae_title: str
     host: str
     port: int
     calling_ae: str
+    sees_held: bool = False
 
     def associate(
         self, contexts: Sequence[ProposedContext], timeouts: Timeouts
@@ -44,6 +48,7 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 host=host,
                 port=port,
                 calling_ae=partner.calling_ae or settings.ae_titles[0],
+                sees_held=partner.sees == "held",
             )
     return found
 

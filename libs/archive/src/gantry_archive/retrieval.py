@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Engine
 
 from gantry_domain.query import Key
+from gantry_domain.sight import Sight
 from gantry_domain.store_responses import StoreResult
 from gantry_domain.sub_operations import SubOperations
 from gantry_stores.index.search import Holding, StoredInstance, holdings, instances_matching
@@ -17,19 +18,19 @@ _LONGEST_LIST = 0xFFFE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval:
-    """The instances of visible studies in a partition that pass all keys."""
+    """The instances that pass all keys and may be seen."""
 
     engine: Engine
     keys: Sequence[Key]
-    partition: str
+    sight: Sight
 
     def holdings(self) -> list[Holding]:
         """What there is. Raises the errors of the index."""
-        return holdings(self.engine, self.keys, partition=self.partition)
+        return holdings(self.engine, self.keys, sight=self.sight)
 
     def instances(self, classes: Collection[str] | None = None) -> Iterator[StoredInstance]:
         """The instances, of these SOP classes alone; page by page, no transaction in between."""
-        return instances_matching(self.engine, self.keys, partition=self.partition, classes=classes)
+        return instances_matching(self.engine, self.keys, sight=self.sight, classes=classes)
 
 
 class Tally:

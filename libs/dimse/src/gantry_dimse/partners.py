@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gantry_dimse.limits import Terms
 from gantry_dimse.observer import Peer, PeerCertificate
+from gantry_domain.sight import Sight
 from gantry_domain.statuses import (
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
@@ -23,7 +24,8 @@ class Caller:
     `charset`: the character set of its texts, as a value of (0008,0005). `certificate`: it has to
     show one with one of these, a name or a SHA-256 fingerprint; None: it needs none. `may`: the
     services that it may use, of `store`, `find`, `move` and `get`; None: all.
-    `max_associations` and `transfer_syntaxes`: see `Terms`.
+    `sees_held`: studies that are held out of sight, too. `max_associations` and
+    `transfer_syntaxes`: see `Terms`.
     """
 
     ae_title: str
@@ -32,6 +34,7 @@ class Caller:
     charset: str | None = None
     certificate: tuple[str, ...] | None = None
     may: frozenset[str] | None = None
+    sees_held: bool = False
     max_associations: int | None = None
     transfer_syntaxes: tuple[str, ...] | None = None
 
@@ -93,9 +96,14 @@ class Partners:
         return OTHER if caller is None else caller.ae_title
 
     def partition(self, calling_ae: str) -> str:
-        """The partition that this partner sends to and searches in."""
+        """The partition that this partner sends to."""
         caller = self._callers.get(calling_ae.casefold())
         return MAIN_PARTITION if caller is None else caller.partition
+
+    def sight(self, calling_ae: str) -> Sight:
+        """What whoever was admitted under this title may see."""
+        caller = self._callers.get(calling_ae.casefold())
+        return Sight(self.partition(calling_ae), held=caller is not None and caller.sees_held)
 
     def charset(self, calling_ae: str) -> str | None:
         """The character set that this partner is configured with."""

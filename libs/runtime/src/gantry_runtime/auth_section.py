@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.section import Section
@@ -27,12 +27,19 @@ class Grant(Section):
     """What a client may do."""
 
     scopes: Annotated[
-        tuple[Literal["read", "store", "delete"], ...], Field(strict=False, min_length=1)
+        tuple[Literal["read", "review", "store", "delete"], ...], Field(strict=False, min_length=1)
     ] = ("read",)
     partitions: Annotated[tuple[PartitionName, ...] | None, Field(strict=False, min_length=1)] = (
         None
     )
     """In these alone; None: in all."""
+
+    @field_validator("scopes")
+    @classmethod
+    def _review_is_reading(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        if "review" in scopes and "read" not in scopes:
+            raise ValueError("review is of no use without read")
+        return scopes
 
 
 class Auth(Section):

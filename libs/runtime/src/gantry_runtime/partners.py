@@ -31,6 +31,8 @@ class Partner(Section):
         Annotated[tuple[Literal["store", "find", "move", "get"], ...], Field(strict=False)] | None
     ) = None
     """What it may ask of us besides C-ECHO; None: all of it."""
+    sees: Literal["visible", "held"] = "visible"
+    """Which studies it finds and retrieves: `held` are also those that policies keep out of sight."""
     max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None

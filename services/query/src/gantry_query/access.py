@@ -32,12 +32,14 @@ _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
 _CALLER = "gantry.caller"
 NOBODY_IN_PARTICULAR = "anyone on loopback"
+_SEES_HELD = "gantry.sees_held"
 
 
 class Right(StrEnum):
-    """What a request needs; the scopes of a token."""
+    """What a request needs; the scopes of a token. Who has `review` reads held studies too."""
 
     READ = "read"
+    REVIEW = "review"
     STORE = "store"
     DELETE = "delete"
 
@@ -170,6 +172,7 @@ class Gate:
         refused = _refusal(client, scope)
         if refused is None:
             scope[_CALLER] = client.name
+            scope[_SEES_HELD] = Right.REVIEW in client.rights
             return
         left_out = self._rarely.due(client.name, refused.reason)
         if left_out is not None:
@@ -182,6 +185,11 @@ class Gate:
 def caller_of(request: Request) -> str:
     """The name of the client that sent a request which was let through."""
     return str(request.scope.get(_CALLER, NOBODY_IN_PARTICULAR))
+
+
+def sees_held(request: Request) -> bool:
+    """Whether whoever asks may see studies that are held out of sight."""
+    return bool(request.scope.get(_SEES_HELD, False))
 
 
 def _refusal(client: Client, scope: Scope) -> Refused | None:

@@ -8,6 +8,8 @@ from sqlalchemy.engine import Engine
 from starlette.requests import Request
 
 from gantry_domain.entries import DEFAULT_PARTITION
+from gantry_domain.sight import Sight
+from gantry_query.access import sees_held
 from gantry_query.addresses import PublicAddress
 from gantry_query.event_feed import EventFeed
 from gantry_query.failures import NotHere
@@ -44,6 +46,10 @@ class Archive:
         if partition not in self.partitions:
             raise NotHere("partition")
         return str(partition)
+
+    def sight(self, request: Request) -> Sight:
+        """What the caller may see, of the partition that a request is about. Raises `NotHere`."""
+        return Sight(self.partition(request), held=sees_held(request))
 
     async def ask(self, question: Callable[[], Result]) -> Result:
         """The answer of the index."""

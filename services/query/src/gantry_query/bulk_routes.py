@@ -53,11 +53,11 @@ def bulk_router(archive: Archive) -> APIRouter:
 def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         subject = subject_of(request)
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         path = request.path_params["path"]
         if not _PATH.fullmatch(path):
             raise NotHere("bulk data")
-        found = instances_of(archive.engine, subject, partition=partition)
+        found = instances_of(archive.engine, subject, sight=sight)
         stored = await archive.ask(lambda: next(found, None))
         if stored is None:
             raise NotHere("instance")

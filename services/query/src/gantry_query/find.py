@@ -20,6 +20,7 @@ from gantry_domain.find_question import FindQuestion, find_question
 from gantry_domain.identifier_encoding import Document, IdentifierEncoder
 from gantry_domain.information_models import InformationModel
 from gantry_domain.query import BadQuery, PageRequest, Query
+from gantry_domain.sight import Sight
 from gantry_domain.statuses import (
     CANCEL,
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
@@ -135,9 +136,9 @@ class FindService:
         )
         status = PENDING if question.complete else PENDING_WARNING
         left = self._max_matches
-        partition = self._partners.partition(request.peer.calling_ae)
+        sight = self._partners.sight(request.peer.calling_ae)
         cancellation = request.cancellation
-        for document in self._documents(question.query, partition):
+        for document in self._documents(question.query, sight):
             if cancellation.requested:
                 yield Answer(CANCEL)
                 return
@@ -153,9 +154,9 @@ class FindService:
             yield Answer(status, encoder.encode(document))
         yield Answer(CANCEL if cancellation.requested else SUCCESS)
 
-    def _documents(self, query: Query, partition: str) -> Generator[Document | None, None, None]:
+    def _documents(self, query: Query, sight: Sight) -> Generator[Document | None, None, None]:
         """The matches page by page; None while there is none yet."""
-        future: Future[Page] | None = self._ask(query, partition)
+        future: Future[Page] | None = self._ask(query, sight)
         try:
             while future is not None:
                 while not wait((future,), _PATIENCE).done:
@@ -164,14 +165,14 @@ class FindService:
                 future = None
                 if page.next is not None:
                     place = PageRequest(_PAGE, after=page.next)
-                    future = self._ask(replace(query, page=place), partition)
+                    future = self._ask(replace(query, page=place), sight)
                 yield from page.rows
         finally:
             if future is not None:
                 future.cancel()
 
-    def _ask(self, query: Query, partition: str) -> Future[Page]:
-        return self._pages.submit(search, self._engine, query, partition=partition)
+    def _ask(self, query: Query, sight: Sight) -> Future[Page]:
+        return self._pages.submit(search, self._engine, query, sight=sight)
 
 
 @dataclass(slots=True)

@@ -100,10 +100,10 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
 
     async def handle(request: Request) -> Response:
         subject = subject_of(request)
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         frames = frame_numbers(request.path_params["frames"])
         stored = await archive.ask(
-            lambda: next(instances_of(archive.engine, subject, partition=partition), None)
+            lambda: next(instances_of(archive.engine, subject, sight=sight), None)
         )
         if stored is None:
             raise NotHere("instance")

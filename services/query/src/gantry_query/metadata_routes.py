@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gantry_domain.sight import Sight
 from gantry_query.addresses import resource
 from gantry_query.archive import Archive
 from gantry_query.failures import NotHere
@@ -42,8 +43,8 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         media_type = choose_json(accept_of(request))
         subject = subject_of(request)
-        partition = archive.partition(request)
-        state = await archive.ask(lambda: study_state(archive.engine, subject, partition=partition))
+        sight = archive.sight(request)
+        state = await archive.ask(lambda: study_state(archive.engine, subject, sight=sight))
         if state is None:
             raise NotHere(kind_of(subject))
         base = archive.address.base(request)
@@ -51,7 +52,7 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding", "Cache-Control": CACHE}
         if unchanged(request, etag):
             return Response(status_code=304, headers=headers)
-        chunks = joined(_documents(archive, subject, partition=partition, base=base))
+        chunks = joined(_documents(archive, subject, sight=sight, base=base))
         if takes_gzip(request):
             headers["Content-Encoding"] = "gzip"
             chunks = gzipped(chunks)
@@ -68,9 +69,9 @@ def _etag(state: StudyState, subject: Subject, base: str) -> str:
     return f'W/"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}"'
 
 
-def _documents(archive: Archive, subject: Subject, *, partition: str, base: str) -> Iterator[bytes]:
+def _documents(archive: Archive, subject: Subject, *, sight: Sight, base: str) -> Iterator[bytes]:
     before = b"["
-    for found, header in headers_of(archive.engine, subject, partition=partition):
+    for found, header in headers_of(archive.engine, subject, sight=sight):
         yield before + _document(found, header, subject, base)
         before = b",\n"
     yield b"]" if before != b"[" else b"[]"

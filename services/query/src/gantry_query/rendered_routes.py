@@ -66,14 +66,14 @@ def rendered_router(archive: Archive) -> APIRouter:
 def _handler(archive: Archive, *, thumbnail: bool) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         subject = subject_of(request)
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         frames = frame_numbers(request.path_params.get("frames", "1"))
         in_parts, media_type = choose_picture(accept_of(request))
         parameters = request.query_params.multi_items()
         rendering = parse_rendering(parameters, media_type, thumbnail=thumbnail)
         found = await archive.ask(
             lambda: list(
-                islice(instances_of(archive.engine, subject, partition=partition), _MOST_LOOKED_AT)
+                islice(instances_of(archive.engine, subject, sight=sight), _MOST_LOOKED_AT)
             )
         )
         if not found:

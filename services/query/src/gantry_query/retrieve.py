@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import Engine
 
@@ -30,6 +30,7 @@ from gantry_domain.identifier_encoding import encode_text_element
 from gantry_domain.information_models import InformationModel
 from gantry_domain.query import BadQuery
 from gantry_domain.retrieve_question import RetrieveQuestion, retrieve_question
+from gantry_domain.sight import Sight
 from gantry_domain.statuses import (
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     MOVE_DESTINATION_UNKNOWN,
@@ -157,8 +158,11 @@ class RetrieveService:
             comment = "no partner with an address has this AE title"
             yield Answer(MOVE_DESTINATION_UNKNOWN, error_comment=comment)
             return
-        retrieval, held = yield from self._counted(request, question, progress)
         shared = self._shared
+        sight = shared.partners.sight(request.peer.calling_ae)
+        # What is held goes to nobody who could not fetch it himself.
+        sight = replace(sight, held=sight.held and destination.sees_held)
+        retrieval, held = yield from self._counted(request, question, progress, sight)
         moving = Moving(
             retrieval=retrieval,
             holdings=held,
@@ -190,7 +194,8 @@ class RetrieveService:
 
     def _get(self, request: OperationRequest, progress: "_Progress") -> Answers:
         question = self._question(request, progress)
-        retrieval, _held = yield from self._counted(request, question, progress)
+        sight = self._shared.partners.sight(request.peer.calling_ae)
+        retrieval, _held = yield from self._counted(request, question, progress, sight)
         store = self._shared.store()
         if not (yield from self._turn(request, progress)):
             yield self._final(request, progress)
@@ -256,14 +261,14 @@ class RetrieveService:
         return question
 
     def _counted(
-        self, request: OperationRequest, question: RetrieveQuestion, progress: "_Progress"
+        self,
+        request: OperationRequest,
+        question: RetrieveQuestion,
+        progress: "_Progress",
+        sight: Sight,
     ) -> Generator[None, None, tuple[Retrieval, list[Holding]]]:
         """The retrieval and what there is of it."""
-        retrieval = Retrieval(
-            engine=self._shared.engine,
-            keys=question.keys,
-            partition=self._shared.partners.partition(request.peer.calling_ae),
-        )
+        retrieval = Retrieval(engine=self._shared.engine, keys=question.keys, sight=sight)
         future = self._shared.questions.submit(retrieval.holdings)
         try:
             while not wait((future,), _PATIENCE).done:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gantry_domain.query import parse_uids
+from gantry_domain.sight import Sight
 from gantry_query.archive import Archive
 from gantry_query.failures import NotHere
 from gantry_query.multipart import Multipart
@@ -70,10 +71,10 @@ def retrieve_router(archive: Archive) -> APIRouter:
 def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         subject = subject_of(request)
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         one = subject.SOPInstanceUID is not None
         accepted = choose_instances(accept_of(request), one=one)
-        found, held = await archive.ask(lambda: _look_up(archive, subject, partition))
+        found, held = await archive.ask(lambda: _look_up(archive, subject, sight))
         if not held:
             raise NotHere(kind_of(subject))
         forms = forms_for(held, accepted)
@@ -101,12 +102,12 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _look_up(
-    archive: Archive, subject: Subject, partition: str
+    archive: Archive, subject: Subject, sight: Sight
 ) -> tuple[Iterator[StoredInstance], set[str]]:
     """The instances of a subject, and the transfer syntaxes that they are held in."""
-    found = instances_of(archive.engine, subject, partition=partition)
+    found = instances_of(archive.engine, subject, sight=sight)
     if subject.SOPInstanceUID is None:
-        return found, transfer_syntaxes_of(archive.engine, subject, partition=partition)
+        return found, transfer_syntaxes_of(archive.engine, subject, sight=sight)
     one = list(found)
     return iter(one), {stored.TransferSyntaxUID for stored in one}
 

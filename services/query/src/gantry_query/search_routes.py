@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gantry_domain.attributes import Level
 from gantry_domain.query import PageRequest, Query
+from gantry_domain.sight import Sight
 from gantry_query.archive import Archive
 from gantry_query.negotiation import choose_json
 from gantry_query.parameters import SearchRequest, parse_search
@@ -47,13 +48,13 @@ def search_router(archive: Archive) -> APIRouter:
 def _handler(archive: Archive, level: Level) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         media_type = choose_json(accept_of(request))
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         within = {key: uid for key, uid in request.path_params.items() if key.endswith("UID")}
         asked = parse_search(level, request.query_params.multi_items(), within=within)
         packed = takes_gzip(request)
         base = archive.address.base(request)
         answer = await archive.ask(
-            lambda: _answer(archive.engine, asked, partition=partition, base=base, packed=packed)
+            lambda: _answer(archive.engine, asked, sight=sight, base=base, packed=packed)
         )
         headers = {"Cache-Control": CACHE, "Vary": "Accept, Accept-Encoding"}
         if answer.warnings:
@@ -81,30 +82,30 @@ class _Answer:
 
 
 def _answer(
-    engine: Engine, asked: SearchRequest, *, partition: str, base: str, packed: bool
+    engine: Engine, asked: SearchRequest, *, sight: Sight, base: str, packed: bool
 ) -> _Answer:
-    page = search(engine, asked.query, partition=partition, retrieve_base=base)
+    page = search(engine, asked.query, sight=sight, retrieve_base=base)
     body = orjson.dumps(page.rows)
     packed = packed and len(body) >= _WORTH_PACKING
     if packed:
         body = b"".join(gzipped([body]))
     warnings = asked.warnings
     if page.more:
-        warnings = (*warnings, _remaining(engine, asked.query, page, partition))
-    total = _total(engine, asked.query, partition) if asked.counted else None
+        warnings = (*warnings, _remaining(engine, asked.query, page, sight))
+    total = _total(engine, asked.query, sight) if asked.counted else None
     return _Answer(body, packed, page.next, warnings, total)
 
 
-def _total(engine: Engine, query: Query, partition: str) -> str:
+def _total(engine: Engine, query: Query, sight: Sight) -> str:
     whole = replace(query, page=PageRequest(limit=0))
-    found = count(engine, whole, partition=partition, limit=COUNTED_WHEN_ASKED + 1)
+    found = count(engine, whole, sight=sight, limit=COUNTED_WHEN_ASKED + 1)
     return str(found) if found <= COUNTED_WHEN_ASKED else f"more than {COUNTED_WHEN_ASKED}"
 
 
-def _remaining(engine: Engine, query: Query, page: Page, partition: str) -> str:
+def _remaining(engine: Engine, query: Query, page: Page, sight: Sight) -> str:
     """What a cut result says (PS3.18 8.3.4.4); counting ends early, for the number costs."""
     rest = replace(query.page, offset=query.page.offset + len(page.rows))
-    left = count(engine, replace(query, page=rest), partition=partition, limit=MOST_COUNTED + 1)
+    left = count(engine, replace(query, page=rest), sight=sight, limit=MOST_COUNTED + 1)
     number = f"more than {MOST_COUNTED}" if left > MOST_COUNTED else str(left)
     return f"There are {number} additional results that can be requested"
 

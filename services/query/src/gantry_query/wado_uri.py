@@ -43,10 +43,10 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
         if given.get("anonymize"):
             raise BadQuery("anonymize", "is not done here")
         subject = _subject(given)
-        partition = archive.partition(request)
+        sight = archive.sight(request)
         content_type = _content_type(given.get("contenttype"))
         found = await archive.ask(
-            lambda: next(instances_of(archive.engine, subject, partition=partition), None)
+            lambda: next(instances_of(archive.engine, subject, sight=sight), None)
         )
         if found is None:
             raise NotHere("instance")

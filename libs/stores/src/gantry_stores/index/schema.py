@@ -136,7 +136,8 @@ study = Table(
         text("coalesce(study_date, '') DESC"),
         text("coalesce(study_time, '') DESC"),
         text("study_instance_uid DESC"),
-        postgresql_where=text("visible"),
+        # Those that are held and hidden are few, and reviewers see them.
+        postgresql_where=text("visible OR verdict = 'held'"),
     ),
     Index(None, "partition", "patient_id"),
     Index(None, "partition", "accession_number"),

@@ -1,4 +1,4 @@
-"""One page of matches: one SQL statement, over visible studies alone."""
+"""One page of matches: one SQL statement, over what the caller may see alone."""
 
 from dataclasses import dataclass, replace
 
@@ -8,10 +8,12 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import Level
 from gantry_domain.query import Query
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import transaction
 from gantry_stores.index.schema import header, instance, object_, series, study
 from gantry_stores.index.search.conditions import condition
 from gantry_stores.index.search.rows import SOURCES, Document, Shape
+from gantry_stores.index.search.seeing import seen
 from gantry_stores.index.search.sorting import (
     PATIENT,
     Term,
@@ -31,9 +33,7 @@ class Page:
     more: bool
 
 
-def search(
-    engine: Engine, query: Query, *, partition: str, retrieve_base: str | None = None
-) -> Page:
+def search(engine: Engine, query: Query, *, sight: Sight, retrieve_base: str | None = None) -> Page:
     """The page of matches that the query asks for, as documents of the DICOM JSON model.
 
     Raises `BadQuery` for an order or a cursor that cannot be, `IndexUnavailable`.
@@ -45,7 +45,7 @@ def search(
     statement = (
         select(*shape.columns, *keys)
         .select_from(_source(query.level, shape))
-        .where(*_conditions(query, partition, terms))
+        .where(*_conditions(query, sight, terms))
         .order_by(*(term.sorted() for term in terms))
         .limit(page.limit + 1)
     )
@@ -66,7 +66,7 @@ def search(
     return Page([shape.document(row) for row in rows], following, more)
 
 
-def count(engine: Engine, query: Query, *, partition: str, limit: int) -> int:
+def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:
     """How many matches there are from the query's page on, itself included, but at most `limit`.
 
     Raises as `search` does.
@@ -76,7 +76,7 @@ def count(engine: Engine, query: Query, *, partition: str, limit: int) -> int:
     matches = (
         select(chosen)
         .select_from(_tables(query.level))
-        .where(*_conditions(query, partition, terms))
+        .where(*_conditions(query, sight, terms))
         .offset(query.page.offset)
         .limit(limit)
     )
@@ -103,10 +103,10 @@ def _source(level: Level, shape: Shape) -> FromClause:
     return tables
 
 
-def _conditions(query: Query, partition: str, terms: tuple[Term, ...]) -> list[ColumnElement[bool]]:
-    conditions = [study.c.partition == partition, study.c.visible]
+def _conditions(query: Query, sight: Sight, terms: tuple[Term, ...]) -> list[ColumnElement[bool]]:
+    conditions = list(seen(sight))
     if query.level is Level.INSTANCE:
-        conditions.append(instance.c.partition == partition)
+        conditions.append(instance.c.partition == sight.partition)
     conditions += [condition(key) for key in query.keys]
     if query.page.after is not None:
         conditions.append(continuation(terms, decode_cursor(terms, query.page.after)))

@@ -1,7 +1,7 @@
 """The instances and headers of a study, a series, one instance or what keys name, for retrieval.
 
 Both stream: batch after batch by keyset, each in its own short transaction, so that a slow reader
-holds no connection. Only what belongs to a visible study is found.
+holds no connection. Only what belongs to a study that the caller may see is found.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -19,10 +19,12 @@ from sqlalchemy.types import Uuid
 
 from gantry_domain.attributes import BY_KEYWORD
 from gantry_domain.query import Key
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import transaction
 from gantry_stores.index.headers import header_json
 from gantry_stores.index.schema import header, instance, object_, series, study
 from gantry_stores.index.search.conditions import condition, number_or_last
+from gantry_stores.index.search.seeing import seen, shown
 from gantry_stores.index.stored_object import StoredObject
 
 _INSTANCES = 2000
@@ -91,12 +93,12 @@ class Holding:
     instances: int
 
 
-def study_state(engine: Engine, subject: Subject, *, partition: str) -> StudyState | None:
+def study_state(engine: Engine, subject: Subject, *, sight: Sight) -> StudyState | None:
     """The state of the study that the subject belongs to; None if the subject is not there."""
     statement = (
         select(study.c.source, study.c.revision, study.c.indexed_at)
         .select_from(_tables(subject))
-        .where(*_of(subject, partition))
+        .where(*_of(subject, sight))
         .limit(1)
     )
     with transaction(engine) as connection:
@@ -104,44 +106,45 @@ def study_state(engine: Engine, subject: Subject, *, partition: str) -> StudySta
     return StudyState(*row) if row is not None else None
 
 
-def transfer_syntaxes_of(engine: Engine, subject: Subject, *, partition: str) -> set[str]:
+def transfer_syntaxes_of(engine: Engine, subject: Subject, *, sight: Sight) -> set[str]:
     """The transfer syntaxes that the subject's instances are stored in; empty: it is not there."""
     statement = (
         select(object_.c.transfer_syntax_uid)
         .select_from(_instances())
-        .where(*_of(subject, partition))
+        .where(*_of(subject, sight))
         .distinct()
     )
     with transaction(engine) as connection:
         return {uid for uid in connection.execute(statement).scalars() if uid is not None}
 
 
-def instances_of(engine: Engine, subject: Subject, *, partition: str) -> Iterator[StoredInstance]:
+def instances_of(engine: Engine, subject: Subject, *, sight: Sight) -> Iterator[StoredInstance]:
     """The subject's instances, by the numbers of their series and their own.
 
     What is added meanwhile may or may not be among them; none comes twice.
     """
     if subject.SOPInstanceUID is None:
-        yield from _stream(engine, _of(subject, partition))
+        yield from _stream(engine, _of(subject, sight))
         return
     asked = {
-        "partition": partition,
+        "partition": sight.partition,
         "study": subject.StudyInstanceUID,
         "instance": subject.SOPInstanceUID,
     }
     if subject.SeriesInstanceUID is not None:
         asked["series"] = subject.SeriesInstanceUID
     with transaction(engine) as connection:
-        rows = connection.exec_driver_sql(_one_instance("series" in asked), asked).all()
+        asking = _one_instance(within_series="series" in asked, held=sight.held)
+        rows = connection.exec_driver_sql(asking, asked).all()
     yield from (StoredInstance(*row) for row in rows)
 
 
 @cache
-def _one_instance(within_series: bool) -> str:
+def _one_instance(*, within_series: bool, held: bool) -> str:
     """What is asked of one instance, as text: to make it anew took longer than to answer it."""
     conditions = [
         study.c.partition == bindparam("partition"),
-        study.c.visible,
+        shown(held=held),
         study.c.study_instance_uid == bindparam("study"),
         instance.c.partition == bindparam("partition"),
         instance.c.sop_instance_uid == bindparam("instance"),
@@ -152,13 +155,13 @@ def _one_instance(within_series: bool) -> str:
     return str(statement.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
 
 
-def holdings(engine: Engine, keys: Sequence[Key], *, partition: str) -> list[Holding]:
+def holdings(engine: Engine, keys: Sequence[Key], *, sight: Sight) -> list[Holding]:
     """What there is of the instances that `instances_matching` gives."""
     by = (instance.c.sop_class_uid, object_.c.transfer_syntax_uid)
     statement = (
         select(*by, func.count())
         .select_from(_instances())
-        .where(*_matching(keys, partition))
+        .where(*_matching(keys, sight))
         .group_by(*by)
         .order_by(*by)
     )
@@ -170,25 +173,24 @@ def instances_matching(
     engine: Engine,
     keys: Sequence[Key],
     *,
-    partition: str,
+    sight: Sight,
     classes: Collection[str] | None = None,
 ) -> Iterator[StoredInstance]:
-    """The instances of visible studies that pass all keys, study by study, as `instances_of` does.
+    """The instances that pass all keys and are seen, study by study, as `instances_of` does.
 
     `classes`: of these SOP classes alone.
     """
-    conditions = _matching(keys, partition)
+    conditions = _matching(keys, sight)
     if classes is not None:
         chosen = sql_cast(sorted(classes), ARRAY(Text))
         conditions.append(instance.c.sop_class_uid == any_(chosen))
     yield from _stream(engine, conditions)
 
 
-def _matching(keys: Sequence[Key], partition: str) -> list[ColumnElement[bool]]:
+def _matching(keys: Sequence[Key], sight: Sight) -> list[ColumnElement[bool]]:
     return [
-        study.c.partition == partition,
-        study.c.visible,
-        instance.c.partition == partition,
+        *seen(sight),
+        instance.c.partition == sight.partition,
         *(condition(key) for key in keys),
     ]
 
@@ -224,14 +226,14 @@ def _stream(engine: Engine, conditions: list[ColumnElement[bool]]) -> Iterator[S
 
 
 def headers_of(
-    engine: Engine, subject: Subject, *, partition: str
+    engine: Engine, subject: Subject, *, sight: Sight
 ) -> Iterator[tuple[StoredInstance, bytes]]:
     """The subject's instances, each with its header: one object of the DICOM JSON model, UTF-8.
 
     Raises `UnreadableHeader` for one that is damaged.
     """
     batch: list[StoredInstance] = []
-    for found in instances_of(engine, subject, partition=partition):
+    for found in instances_of(engine, subject, sight=sight):
         batch.append(found)
         if len(batch) == _HEADERS:
             yield from _with_headers(engine, batch)
@@ -272,17 +274,16 @@ def _instances() -> FromClause:
     )
 
 
-def _of(subject: Subject, partition: str) -> list[ColumnElement[bool]]:
+def _of(subject: Subject, sight: Sight) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [
-        study.c.partition == partition,
-        study.c.visible,
+        *seen(sight),
         study.c.study_instance_uid == subject.StudyInstanceUID,
     ]
     if subject.SeriesInstanceUID is not None:
         conditions.append(series.c.series_instance_uid == subject.SeriesInstanceUID)
     if subject.SOPInstanceUID is not None:
         conditions += [
-            instance.c.partition == partition,
+            instance.c.partition == sight.partition,
             instance.c.sop_instance_uid == subject.SOPInstanceUID,
         ]
     return conditions
