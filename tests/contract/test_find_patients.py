@@ -138,8 +138,7 @@ def test_below_any_patient_where_that_was_negotiated(server: DimseServer) -> Non
     with associated(
         server.address, contexts=[build_context(PATIENT_ROOT_FIND)], ext_neg=[item]
     ) as assoc:
-        # Neither date and time combined nor fuzzy names.
-        assert assoc.acceptor.sop_class_extended == {PATIENT_ROOT_FIND: b"\1"}
+        assert assoc.acceptor.sop_class_extended == {PATIENT_ROOT_FIND: b"\1\1\1"}
         for ds, number in (
             (identifier("STUDY", StudyDate="20240101-20240331", StudyInstanceUID=""), 3),
             (identifier("IMAGE", SOPInstanceUID="1.7.8.1.1", PatientID=""), 1),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -146,7 +147,12 @@ def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> N
     partners = Partners(own_titles=("GANTRY",), callers=(), accept_unknown=True)
     with ThreadPoolExecutor(4) as pages:
         service = FindService(
-            engine=many, pages=pages, partners=partners, model=STUDY_ROOT, retrieve_ae="GANTRY"
+            engine=many,
+            pages=pages,
+            partners=partners,
+            model=STUDY_ROOT,
+            retrieve_ae="GANTRY",
+            zone=ZoneInfo("UTC"),
         )
         answers = service.find(request)
         statuses = []

@@ -88,7 +88,8 @@ def test_an_object_has_its_rows(engine, store):
         "SELECT o.size, o.sha256, o.calling_ae, o.called_ae, t.patient_name, t.study_date,"
         " t.study_time, t.attributes->'00080020'->'Value'->>0, t.revision, t.visible,"
         " t.modalities_in_study, t.sop_classes_in_study, t.number_of_study_related_instances,"
-        " '山田' = ANY(t.patient_name_grams), p.identity FROM object o"
+        " '山田' = ANY(t.patient_name_grams), '山田太' = ANY(t.patient_name_beginnings),"
+        " p.identity FROM object o"
         " JOIN study t ON t.source = o.id JOIN patient p ON p.pk = t.patient_pk",
     )
     assert row == (
@@ -105,6 +106,7 @@ def test_an_object_has_its_rows(engine, store):
         ["CT"],
         [CT_IMAGE],
         1,
+        True,
         True,
         'patient:["P1",""]',
     )

@@ -29,6 +29,9 @@ NAMES = [
     "Müller^Jörg",
     "100%^A_B",
     "=王^小文",
+    "O'BRIEN^Pat",
+    "Smith-Jones^Anne Marie",
+    "CHAN^TAIMAN",
     "",
 ]
 PATIENT_IDS = ["A123456(3)", "A1234563", "a123", "100%", "10_0", "x\\y", "", "張三"]
@@ -181,8 +184,11 @@ def expected(level: Level, keys: Mapping[str, str]) -> set[str]:
     return found
 
 
-def query_of(level: Level, keys: Mapping[str, str], **page: int) -> Query:
-    tests = ((BY_KEYWORD[k], parse_test(BY_KEYWORD[k], text)) for k, text in keys.items())
+def query_of(level: Level, keys: Mapping[str, str], *, loosely: bool = False, **page: int) -> Query:
+    tests = (
+        (BY_KEYWORD[k], parse_test(BY_KEYWORD[k], text, loosely=loosely))
+        for k, text in keys.items()
+    )
     return Query(
         level=level,
         keys=tuple(Key(attribute, test) for attribute, test in tests if test is not None),
@@ -300,6 +306,49 @@ def test_names_are_found_by_fragments_in_their_own_script(engine, fragment, numb
     found = found_uids(engine, query_of(Level.STUDY, {"PatientName": fragment}))
     names = {row["PatientName"] for row in ROWS if row["StudyInstanceUID"] in found}
     assert len(names) == number_of_names
+
+
+def letters(text: str) -> str:
+    """What is compared of a name: without accents and apostrophes, punctuation as blanks."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not "\u0300" <= c < "\u0370")
+    whole = unicodedata.normalize("NFC", bare).casefold().replace("'", "")
+    return re.sub(r"[\W_]", " ", whole)
+
+
+def begins(words: list[str], group: list[str]) -> bool:
+    """Whether the words, each or joined with those after it, begin words of one of the groups."""
+    if not words:
+        return True
+    runs = ["".join(g[n:]) for g in (part.split() for part in group) for n in range(len(g))]
+    return any(
+        any(run.startswith("".join(words[:size])[:8]) for run in runs)
+        and begins(words[size:], group)
+        for size in range(1, len(words) + 1)
+    )
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.sampled_from(NAMES).map(letters).map(str.split).filter(bool), max_size=3),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["{}", "{}*", "*{}*", "?{}"]),
+)
+def test_names_are_found_loosely_as_the_second_opinion_does(engine, names, chance, form):
+    words = [word for name in names for word in chance.sample(name, chance.randint(1, len(name)))]
+    words = [chance.choice([word, word[: chance.randint(1, 9)], word.upper()]) for word in words]
+    chance.shuffle(words)
+    text = form.format(chance.choice([" ", "^", ", ", "*"]).join(words[:4]))
+    found = set(found_uids(engine, query_of(Level.STUDY, {"PatientName": text}, loosely=True)))
+    by_letters = set(found_uids(engine, query_of(Level.STUDY, {"PatientName": text})))
+    asked = letters(re.sub(r"\?[^\s*^]*", " ", text)).split()
+    wanted = {
+        row["StudyInstanceUID"]
+        for row in ROWS
+        if asked and begins(asked, [letters(group) for group in row["PatientName"].split("=")])
+    }
+    assert found == wanted | by_letters
 
 
 def test_hidden_studies_and_other_partitions_are_found_at_no_level(engine):

@@ -17,6 +17,7 @@ from gantry_domain.keys import (
 )
 from gantry_stores.index.database import transaction
 from gantry_stores.index.hours import sweep_lock
+from gantry_stores.index.loose_names import fill_beginnings
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import image, receipts, rows, stage
 
@@ -211,3 +212,12 @@ def test_the_lock_outlives_no_sweep_that_fails(store, engine):
             == 0
         )
     assert run(store, engine)[0] is not None
+
+
+def test_names_that_an_older_gantry_wrote_are_filled_in(engine, store):
+    sent = [stage(store, image(PatientName=f"Older^Name {number}")) for number in range(5)]
+    index(sent, store, engine)
+    rows(engine, "UPDATE study SET patient_name_beginnings = NULL RETURNING pk")
+    assert [fill_beginnings(engine, limit=3) for _ in range(3)] == [3, 2, 0]
+    filled = "SELECT count(*) FROM study WHERE patient_name_beginnings @> '{older,name4}'"
+    assert rows(engine, filled) == [(1,)]

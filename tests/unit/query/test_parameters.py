@@ -105,8 +105,10 @@ def test_what_is_not_searched_for_is_said() -> None:
     assert warning.endswith(
         "Modality, PatientComments, RequestAttributesSequence.RequestedProcedureID"
     )
-    (warning,) = parsed(Level.STUDY, ("fuzzymatching", "true")).warnings
-    assert "fuzzymatching" in warning
+    loosely = ("fuzzymatching", "true")
+    assert parsed(Level.STUDY, loosely, ("PatientName", "x")).warnings == ()
+    (warning,) = parsed(Level.STUDY, loosely, ("ReferringPhysicianName", "x")).warnings
+    assert warning == "Only literal matching has been performed of: ReferringPhysicianName"
 
 
 def test_order() -> None:

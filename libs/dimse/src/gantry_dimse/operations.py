@@ -51,6 +51,21 @@ class OperationRequest:
         """Whether keys of higher levels may be left out: the first option."""
         return self.options[:1] == b"\1"
 
+    @property
+    def moments(self) -> bool:
+        """Whether dates and times are matched together: the second option of a query."""
+        return self.options[1:2] == b"\1"
+
+    @property
+    def zone(self) -> bool:
+        """Whether a time zone that the query names counts: the fourth option."""
+        return self.options[3:4] == b"\1"
+
+    @property
+    def loose_names(self) -> bool:
+        """Whether names are matched by what they mean: the third option (PS3.4 C.5.1.1)."""
+        return self.options[2:3] == b"\1"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

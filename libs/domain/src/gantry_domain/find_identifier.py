@@ -68,11 +68,13 @@ class RequestedKey:
 class FindIdentifier:
     """The keys in ascending order of their tags; without group lengths and (0008,0201).
 
-    `charset`: the value of (0008,0005), None if it is not there.
+    `charset`: the value of (0008,0005), None if it is not there. `timezone`: that of (0008,0201),
+    empty if it has none.
     """
 
     keys: tuple[RequestedKey, ...]
     charset: str | None
+    timezone: str = ""
 
     def key(self, tag: int) -> RequestedKey | None:
         """The key with this tag."""
@@ -112,7 +114,7 @@ def read_find_identifier(
         raise BadQuery(IDENTIFIER, "is nested too deeply or too long") from error
     if walk.truncated or walk.broken is not None:
         raise BadQuery(IDENTIFIER, "is not a data set in the agreed transfer syntax")
-    return FindIdentifier(keys, reader.charset_terms)
+    return FindIdentifier(keys, reader.charset_terms, reader.timezone)
 
 
 class _Reader:
@@ -123,6 +125,7 @@ class _Reader:
         self._model = JsonModel(lambda _rule, _tag, _detail: None)
         self._left = MOST_KEYS
         self.charset_terms: str | None = None
+        self.timezone = ""
 
     def read(self) -> tuple[RequestedKey, ...]:
         return self._keys(charset_of(b"", self._default), outermost=True)
@@ -138,9 +141,12 @@ class _Reader:
             key: RequestedKey | None = None
             if kind == SEQUENCE_START:
                 key = RequestedKey(tag, "SQ", items=tuple(self._items(charset)))
-            elif kind == ELEMENT and tag & 0xFFFF and tag != TIMEZONE_OFFSET_FROM_UTC:
+            elif kind == ELEMENT and tag & 0xFFFF:
                 raw = self._walk.window.read(offset, length)
-                if tag == SPECIFIC_CHARACTER_SET:
+                if tag == TIMEZONE_OFFSET_FROM_UTC:
+                    if outermost:
+                        self.timezone = raw.decode("ascii", "replace").strip("\0 ")
+                elif tag == SPECIFIC_CHARACTER_SET:
                     charset = charset_of(raw.rstrip(b"\0 "), self._default)
                     if outermost:
                         self.charset_terms = raw.decode("ascii", "replace").strip("\0 ")

@@ -20,6 +20,7 @@ from gantry_domain.find_identifier import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
     RETRIEVE_AE_TITLE,
+    TIMEZONE_OFFSET_FROM_UTC,
     FindIdentifier,
     Items,
     RequestedKey,
@@ -57,7 +58,8 @@ class IdentifierEncoder:
     Each answer has the keys that were asked for, empty where there is nothing, (0008,0052), and
     (0008,0054): where the match can be retrieved. (0008,0005) is there where it was asked for or an
     answer holds other than ASCII. The character set is the first of `charsets`, which are values of
-    (0008,0005), that can say all of the answer, or else UTF-8.
+    (0008,0005), that can say all of the answer, or else UTF-8. `timezone`: the (0008,0201) of all
+    answers, None: they have none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class IdentifierEncoder:
         retrieve_ae: str,
         transfer_syntax: str,
         charsets: Iterable[str | None] = (),
+        timezone: str | None = None,
     ) -> None:
         syntax = _Syntax(transfer_syntax)
         fixed = {
@@ -76,6 +79,8 @@ class IdentifierEncoder:
         }
         if identifier.key(INSTANCE_AVAILABILITY) is not None:
             fixed[INSTANCE_AVAILABILITY] = syntax.text(INSTANCE_AVAILABILITY, "CS", _ONLINE)
+        if timezone is not None:
+            fixed[TIMEZONE_OFFSET_FROM_UTC] = syntax.text(TIMEZONE_OFFSET_FROM_UTC, "SH", timezone)
         encoders: list[tuple[int, _Encode]] = [
             (tag, _constant(encoded)) for tag, encoded in fixed.items()
         ]

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gantry_domain.attributes import BY_KEYWORD, Attribute, Level, Matching, attributes_at
+from gantry_domain.loose_names import beginnings
 from gantry_domain.names import VALUE_SEPARATOR, fold, grams
 
 TEXT_LIMIT = 256  # characters; an index row of PostgreSQL ends at about 2.7 kB
@@ -114,6 +115,11 @@ def comparable_time(text: str) -> str | None:
 def name_grams(columns: Mapping[str, str | None]) -> list[str]:
     """The grams by which a row's PatientName is found, in order."""
     return sorted(grams(columns.get("patient_name") or ""))
+
+
+def name_beginnings(columns: Mapping[str, str | None]) -> list[str]:
+    """The beginnings by which a row's PatientName is found loosely, in order."""
+    return sorted(beginnings(columns.get("patient_name") or ""))
 
 
 _IDENTITY = [

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 from gantry_domain.attributes import Attribute, Level, Matching
 from gantry_domain.errors import PermanentError
+from gantry_domain.loose_names import loose_questions
+from gantry_domain.moments import FIRST_TIME, LAST_TIME, Moments, TimesOfDay
 from gantry_domain.names import GROUP_SEPARATOR, fold
 
 LONGEST_UID = 64  # PS3.5 9.1
@@ -31,11 +33,13 @@ _DATE = re.compile(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})")  # with points: ACR
 _TIME = re.compile(
     r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:\.([0-9]{1,6}))?)?)?"  # likewise with colons
 )
-_FIRST_MOMENT, _LAST_MOMENT = "000000.000000", "235959.999999"
 
 _TEXT_VRS = frozenset("AE AS CS LO LT SH ST UC UR UT".split())
 INNER_VRS = _TEXT_VRS | {"UI", "DA"}
 """What is compared within the items of sequences."""
+
+FOUND_LOOSELY = frozenset({"PatientName"})
+"""The names that the index holds by how words begin; of others the letters count."""
 
 _ORDER = tuple(Level)
 
@@ -112,11 +116,13 @@ class NameTest:
     """One value of a NAME key.
 
     `groups` holds a folded pattern per component group (None: any), in the order of PS3.5 6.2.1.
-    With `anywhere` there is one, and any component group may match it.
+    With `anywhere` there is one, and any component group may match it. A name passes as well that
+    has all of one set of `loose` among its beginnings (`gantry_domain.loose_names`).
     """
 
     groups: tuple[Pattern | None, ...]
     anywhere: bool
+    loose: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ class Empty:
     """There is no value (PS3.4 C.2.2.2.7)."""
 
 
-Test = OneOf | Like | Numbers | Range | Names | Empty
+Test = OneOf | Like | Numbers | Range | Moments | TimesOfDay | Names | Empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +210,13 @@ def at_or_above(level: Level, below: Level) -> bool:
     return _ORDER.index(level) <= _ORDER.index(below)
 
 
-def parse_test(attribute: Attribute, text: str, *, parameter: str | None = None) -> Test | None:
+def parse_test(
+    attribute: Attribute, text: str, *, parameter: str | None = None, loosely: bool = False
+) -> Test | None:
     """The test that the value of a matching key asks for; None is universal matching.
 
-    `parameter` is the caller's name for it in `BadQuery`, the keyword if absent.
+    `parameter` is the caller's name for it in `BadQuery`, the keyword if absent. `loosely`: names
+    are found by how words begin, too, where the index can tell (`FOUND_LOOSELY`).
     """
     name = parameter or attribute.keyword
     if attribute.matching is None:
@@ -226,7 +235,8 @@ def parse_test(attribute: Attribute, text: str, *, parameter: str | None = None)
         case Matching.TEXT:
             return _texts(_values(text, name, r"\\"))
         case Matching.NAME:
-            return _names(_values(text, name, r"\\"))
+            loosely = loosely and attribute.keyword in FOUND_LOOSELY
+            return _names(_values(text, name, r"\\"), loosely=loosely)
         case Matching.NUMBER:
             return Numbers(tuple(_number(value, name) for value in _values(text, name, r"\\")))
         case Matching.DATE:
@@ -286,15 +296,15 @@ def _texts(values: tuple[str, ...]) -> Test | None:
     return OneOf(values) if all(pattern.literal for pattern in patterns) else Like(patterns)
 
 
-def _names(values: tuple[str, ...]) -> Test | None:
-    tests = tuple(_name(fold(value)) for value in values)
+def _names(values: tuple[str, ...], *, loosely: bool) -> Test | None:
+    tests = tuple(_name(fold(value), loose_questions(value) if loosely else ()) for value in values)
     return Names(tests) if all(any(test.groups) for test in tests) else None
 
 
-def _name(folded: str) -> NameTest:
+def _name(folded: str, loose: tuple[frozenset[str], ...]) -> NameTest:
     anywhere = GROUP_SEPARATOR not in folded
     patterns = map(Pattern, folded.split(GROUP_SEPARATOR))
-    return NameTest(tuple(None if p.universal else p for p in patterns), anywhere)
+    return NameTest(tuple(None if p.universal else p for p in patterns), anywhere, loose)
 
 
 def _number(value: str, name: str) -> int:
@@ -322,11 +332,11 @@ def _date(text: str, name: str) -> str:
 
 
 def _earliest(text: str, name: str) -> str:
-    return _moment(text, name, _FIRST_MOMENT)
+    return _moment(text, name, FIRST_TIME)
 
 
 def _latest(text: str, name: str) -> str:
-    return _moment(text, name, _LAST_MOMENT)
+    return _moment(text, name, LAST_TIME)
 
 
 def _moment(text: str, name: str, rest: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from gantry_domain.attributes import BY_KEYWORD, Attribute, Level
 from gantry_domain.keys import new_object_id
-from gantry_domain.levels import level_values, name_grams, patient_identity
+from gantry_domain.levels import level_values, name_beginnings, name_grams, patient_identity
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from gantry_stores.index.headers import CODEC, encode_header
 from gantry_stores.index.schema import header, instance, object_, patient, series, study
@@ -146,6 +146,7 @@ class _Filling:
                 number_of_study_related_series=0,
                 number_of_study_related_instances=0,
                 patient_name_grams=name_grams(own.columns),
+                patient_name_beginnings=name_beginnings(own.columns),
                 revision=1,
                 judged_revision=1,
                 verdict="accepted",

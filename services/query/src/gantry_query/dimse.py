@@ -48,8 +48,10 @@ log = get_logger(__name__)
 _QUESTIONS = 8
 # Objects that are opened, some of them decoded, at a time, of one process.
 _READERS = 4
-# The options of extended negotiation: relational queries and retrievals (PS3.4 C.5), no others.
-_RELATIONAL = b"\1"
+# The options of extended negotiation (PS3.4 C.5.1.1, C.5.2.1): relational queries and retrievals;
+# of queries, dates and times together, names by what they mean, and time zones.
+_OF_QUERIES = b"\1\1\1\1"
+_OF_RETRIEVALS = b"\1"
 # A cancelled or abandoned question keeps its thread for no longer.
 _SEARCH_LIMIT = timedelta(seconds=10)
 _CHECK_SECONDS = 5.0
@@ -177,6 +179,7 @@ def make_server(
                 partners=partners,
                 model=model,
                 retrieve_ae=settings.ae_titles[0],
+                zone=settings.zone,
                 max_matches=limits.max_matches,
             )
             operations[C_FIND_RQ, model.find_class] = finding.find
@@ -193,7 +196,9 @@ def make_server(
             retrieved_by=[model.get_class for model in INFORMATION_MODELS],
         ),
         operations=operations,
-        extended=dict.fromkeys((uid for _field, uid in operations), _RELATIONAL),
+        extended={
+            uid: _OF_QUERIES if field == C_FIND_RQ else _OF_RETRIEVALS for field, uid in operations
+        },
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,

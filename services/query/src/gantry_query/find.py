@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Engine
 
@@ -16,7 +17,7 @@ from gantry_dimse.partners import Partners
 from gantry_domain.dictionary import KEYWORDS
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.find_identifier import FindIdentifier, read_find_identifier
-from gantry_domain.find_question import FindQuestion, find_question
+from gantry_domain.find_question import Agreed, FindQuestion, find_question
 from gantry_domain.identifier_encoding import Document, IdentifierEncoder
 from gantry_domain.information_models import InformationModel
 from gantry_domain.query import BadQuery, PageRequest, Query
@@ -61,14 +62,19 @@ class FindService:
         partners: Partners,
         model: InformationModel,
         retrieve_ae: str,
+        zone: ZoneInfo,
         max_matches: int | None = None,
     ) -> None:
-        """`pages`: the threads that ask the index. `max_matches`: None is without limit."""
+        """`pages`: the threads that ask the index. `max_matches`: None is without limit.
+
+        `zone`: that of dates and times that name none.
+        """
         self._engine = engine
         self._pages = pages
         self._partners = partners
         self._model = model
         self._retrieve_ae = retrieve_ae
+        self._zone = zone
         self._max_matches = max_matches
 
     def find(self, request: OperationRequest) -> Answers:
@@ -97,7 +103,13 @@ class FindService:
                 identifier,
                 model=self._model,
                 page=PageRequest(_FIRST_PAGE),
-                relational=request.relational,
+                agreed=Agreed(
+                    relational=request.relational,
+                    moments=request.moments,
+                    loose_names=request.loose_names,
+                    zone=request.zone,
+                    local=self._zone,
+                ),
             )
             counted.level = question.query.level.value
             yield from self._matches(request, identifier, question, charset)
@@ -127,12 +139,14 @@ class FindService:
         question: FindQuestion,
         charset: str | None,
     ) -> _Answers:
+        zone = question.answers_in
         encoder = IdentifierEncoder(
             identifier,
             level=question.query.level,
             retrieve_ae=self._retrieve_ae,
             transfer_syntax=request.transfer_syntax,
             charsets=(charset, identifier.charset),
+            timezone=None if zone is None else zone.text,
         )
         status = PENDING if question.complete else PENDING_WARNING
         left = self._max_matches
@@ -151,7 +165,8 @@ class FindService:
                     yield Answer(OUT_OF_RESOURCES_TO_FIND, error_comment=comment)
                     return
                 left -= 1
-            yield Answer(status, encoder.encode(document))
+            shown = document if zone is None else zone.adjusted(document)
+            yield Answer(status, encoder.encode(shown))
         yield Answer(CANCEL if cancellation.requested else SUCCESS)
 
     def _documents(self, query: Query, sight: Sight) -> Generator[Document | None, None, None]:

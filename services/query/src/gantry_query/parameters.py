@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from gantry_domain.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, Attribute, Level, attributes_at
 from gantry_domain.dictionary import KEYWORDS, VRS
 from gantry_domain.query import (
+    FOUND_LOOSELY,
     INNER_VRS,
     BadQuery,
     Key,
+    Names,
     OneOf,
     Order,
     PageRequest,
@@ -85,6 +87,8 @@ def parse_search(
     ]
     include = set(_required(level, within))
     warnings, ignored = [], []
+    loosely = any(_flag(items, "fuzzymatching"))
+    by_letters: list[str] = []
     seen: set[str] = set()
     for name, value in items:
         if name.lower() in _CONTROLS:
@@ -108,15 +112,15 @@ def parse_search(
             raise BadQuery(name, "is given twice; several values are divided by \\")
         seen.add(tag)
         include.add(tag)
-        test = parse_test(attribute, value, parameter=name)
+        test = parse_test(attribute, value, parameter=name, loosely=loosely)
         if test is not None:
             keys.append(Key(attribute, test))
+            if loosely and isinstance(test, Names) and attribute.keyword not in FOUND_LOOSELY:
+                by_letters.append(name)
     if ignored:
         warnings.append(f"These parameters are not searched for and were ignored: {_list(ignored)}")
-    if any(_flag(items, "fuzzymatching")):
-        warnings.append(
-            "The fuzzymatching parameter is not supported. Only literal matching has been performed"
-        )
+    if by_letters:
+        warnings.append(f"Only literal matching has been performed of: {_list(by_letters)}")
     fields, everything = _fields(items)
     query = Query(
         level=level,

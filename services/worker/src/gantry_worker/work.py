@@ -22,6 +22,7 @@ from gantry_stores.index.census import objects_by_state, studies_by_verdict
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import publish, remove_old
 from gantry_stores.index.hours import open_hours
+from gantry_stores.index.loose_names import fill_beginnings
 from gantry_stores.index.suspects import acquit_indexed, count_suspects
 from gantry_stores.index.verdicts import count_waiting
 from gantry_stores.queue.names import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
@@ -43,6 +44,8 @@ _SWEEP_SECONDS = LONGEST_TASK_SECONDS * 0.5
 _FRAMES_SECONDS = LONGEST_TASK_SECONDS * 0.5
 _DELETIONS_SECONDS = LONGEST_TASK_SECONDS * 0.25
 _COUNTED = 10_000
+# Of studies that an older Gantry indexed, at each sweep.
+_NAMES = 2000
 
 
 class GiveBack(Exception):
@@ -157,6 +160,9 @@ def run_sweep(workshop: Workshop) -> None:
         return
     with transaction(workshop.engine) as connection:
         acquit_indexed(connection)
+    filled = fill_beginnings(workshop.engine, limit=_NAMES)
+    if filled:
+        log.info("names_filled", studies=filled)
     if swept.all_indexed_until is not None:
         waits = (datetime.now(UTC) - swept.all_indexed_until).total_seconds()
         metrics.OLDEST_UNINDEXED_SECONDS.set(max(0.0, waits) if swept.missing else 0.0)

@@ -17,7 +17,13 @@ from sqlalchemy.engine import Connection
 from gantry_domain.attributes import Level
 from gantry_domain.entries import Entry, study_values
 from gantry_domain.keys import received_at
-from gantry_domain.levels import LevelValues, level_values, name_grams, patient_identity
+from gantry_domain.levels import (
+    LevelValues,
+    level_values,
+    name_beginnings,
+    name_grams,
+    patient_identity,
+)
 from gantry_stores.index.database import IndexContended
 from gantry_stores.index.headers import decode_header
 from gantry_stores.index.recordsets import insert_rows, rows_parameter
@@ -97,6 +103,7 @@ def study_source_values(source: UUID, attributes: dict[str, Any]) -> dict[str, A
         **values.columns,
         "attributes": values.attributes,
         "patient_name_grams": name_grams(values.columns),
+        "patient_name_beginnings": name_beginnings(values.columns),
     }
 
 

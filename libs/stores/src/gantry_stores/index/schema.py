@@ -111,6 +111,8 @@ study = Table(
     Column("number_of_study_related_instances", Integer, nullable=False, server_default="0"),
     # 1- and 2-grams of all component groups, in lower case; trigrams do not serve Chinese.
     Column("patient_name_grams", ARRAY(Text), nullable=False, server_default="{}"),
+    # By what the name is found loosely: gantry_domain.loose_names. An older Gantry leaves it out.
+    Column("patient_name_beginnings", ARRAY(Text)),
     # Each index transaction increments the revision; a verdict holds for the one it names.
     Column("revision", BigInteger, nullable=False, server_default="0"),
     Column("judged_revision", BigInteger),
@@ -142,6 +144,12 @@ study = Table(
     Index(None, "partition", "patient_id"),
     Index(None, "partition", "accession_number"),
     Index("ix_study_patient_name_grams", "patient_name_grams", postgresql_using="gin"),
+    Index("ix_study_patient_name_beginnings", "patient_name_beginnings", postgresql_using="gin"),
+    Index(
+        "ix_study_without_beginnings",
+        "pk",
+        postgresql_where=text("patient_name_beginnings IS NULL"),
+    ),
     Index("ix_study_modalities_in_study", "modalities_in_study", postgresql_using="gin"),
     Index(
         "ix_study_not_judged",

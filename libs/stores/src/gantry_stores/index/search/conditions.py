@@ -25,6 +25,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
 from gantry_domain.attributes import Attribute, Level, Matching
+from gantry_domain.moments import Moments, TimesOfDay
 from gantry_domain.names import GROUP_SEPARATOR, VALUE_SEPARATOR
 from gantry_domain.query import (
     Empty,
@@ -39,6 +40,7 @@ from gantry_domain.query import (
     Test,
 )
 from gantry_stores.index.schema import instance, series, study
+from gantry_stores.index.search.moments import moments_condition, times_condition
 
 # A study's row has what its own images say of the patient.
 TABLES = {
@@ -90,6 +92,10 @@ def condition(key: Key) -> ColumnElement[bool]:
             return _number(attribute).in_(values)
         case Range(low, high):
             return _range(attribute, low, high)
+        case Moments() as moments:
+            return moments_condition(text_or_empty(attribute), text_or_empty(moments.time), moments)
+        case TimesOfDay() as times:
+            return times_condition(text_or_empty(times.date), text_or_empty(attribute), times)
         case OneOf(values) if attribute.matching is Matching.SET:
             return cast("ColumnElement[bool]", column_of(attribute).overlap(_array(values)))
         case Like(patterns) if attribute.matching is Matching.SET:
@@ -149,6 +155,21 @@ def _range(attribute: Attribute, low: str | None, high: str | None) -> ColumnEle
 
 
 def _name(attribute: Attribute, test: NameTest) -> ColumnElement[bool]:
+    if not test.loose:
+        return _by_letters(attribute, test)
+    beginnings = study.c.patient_name_beginnings
+    found = [beginnings.contains(_array(tuple(sorted(words)))) for words in test.loose]
+    if any(pattern and _has_inner_wildcard(pattern) for pattern in test.groups):
+        found.append(_by_letters(attribute, test))
+    return or_(*found)
+
+
+def _has_inner_wildcard(pattern: Pattern) -> bool:
+    """Whether it may find what its words alone do not; `text*` cannot."""
+    return not Pattern(pattern.text.rstrip("*")).literal
+
+
+def _by_letters(attribute: Attribute, test: NameTest) -> ColumnElement[bool]:
     names = column_of(attribute)
     conditions: list[ColumnElement[bool]] = []
     if attribute.keyword == "PatientName":
