@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gantry_archive.outgoing_tls import outgoing_tls
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_dimse.send import StorageAssociation
@@ -21,6 +23,7 @@ class Destination:
     host: str
     port: int
     calling_ae: str
+    tls: OutgoingTLS | None = None
     sees_held: bool = False
 
     def associate(
@@ -34,6 +37,7 @@ class Destination:
             called_ae=self.ae_title,
             contexts=contexts,
             timeouts=timeouts,
+            tls=self.tls,
         )
 
 
@@ -48,6 +52,7 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 host=host,
                 port=port,
                 calling_ae=partner.calling_ae or settings.ae_titles[0],
+                tls=outgoing_tls(settings, partner),
                 sees_held=partner.sees == "held",
             )
     return found

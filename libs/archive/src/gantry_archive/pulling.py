@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, Moved, QueryAssociation
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.dictionary import KEYWORDS, VRS
@@ -30,6 +31,7 @@ class Source:
     port: int
     calling_ae: str
     destination: str
+    tls: OutgoingTLS | None = None
     timeouts: Timeouts
     quiet: float
     """Seconds that it may say nothing while it sends a study."""
@@ -208,6 +210,7 @@ def _associate(source: Source, SOPClassUID: str) -> QueryAssociation:
         calling_ae=source.calling_ae,
         called_ae=source.ae_title,
         timeouts=source.timeouts,
+        tls=source.tls,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from gantry_dimse import command_sets as cs
 from gantry_dimse.command import C_FIND_RQ, C_MOVE_RQ, RESPONSE
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import AssociationLost, NoAcceptedContext
 from gantry_dimse.proposals import NegotiatedContext, ProposedContext
 from gantry_dimse.requesting import Timeouts
@@ -51,6 +52,7 @@ class QueryAssociation(RequestorAssociation):
         calling_ae: str,
         called_ae: str,
         timeouts: Timeouts,
+        tls: OutgoingTLS | None = None,
     ) -> Self:
         """For these classes, of which the peer must accept each. Raises as `open`."""
         contexts = [ProposedContext(uid, (IDENTIFIER_SYNTAX,)) for uid in SOPClassUIDs]
@@ -61,6 +63,7 @@ class QueryAssociation(RequestorAssociation):
             called_ae=called_ae,
             contexts=contexts,
             timeouts=timeouts,
+            tls=tls,
         )
         if any(assoc.contexts.accepts(uid, IDENTIFIER_SYNTAX) is None for uid in SOPClassUIDs):
             assoc.abort()

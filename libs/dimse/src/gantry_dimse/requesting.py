@@ -18,9 +18,11 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
 from gantry_dimse import pdu
+from gantry_dimse.outgoing_tls import OutgoingTLS, TLSWire
 from gantry_dimse.peer_errors import (
     NoAcceptedContext,
     PeerBrokeProtocol,
+    Unreachable,
     association_rejected,
 )
 from gantry_dimse.proposals import (
@@ -29,6 +31,7 @@ from gantry_dimse.proposals import (
     NegotiatedContexts,
     ProposedContext,
 )
+from gantry_dimse.tls import TLSFailed
 from gantry_dimse.wire import PDU, Wire, aborted, connect
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -67,15 +70,16 @@ def request_association(
     called_ae: str,
     contexts: Sequence[ProposedContext],
     timeouts: Timeouts,
+    tls: OutgoingTLS | None = None,
 ) -> Requested:
-    """Connect and negotiate (PS3.8 7.1).
+    """Connect and negotiate (PS3.8 7.1), over TLS where it is given.
 
     Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
     `AssociationLost`; the connection is closed then.
     """
     proposed = _presentation_contexts(contexts)
     request = _encode_request(calling_ae, called_ae, proposed)
-    connection = connect(host, port, timeout=timeouts.connect, network_timeout=timeouts.network)
+    connection = _connect(host, port, timeouts, tls)
     try:
         connection.send([request])
         deadline = time.monotonic() + timeouts.acse
@@ -98,6 +102,18 @@ def request_association(
         connection.close()
         raise
     return requested
+
+
+def _connect(host: str, port: int, timeouts: Timeouts, tls: OutgoingTLS | None) -> Wire:
+    connection = connect(host, port, timeout=timeouts.connect)
+    if tls is None:
+        return Wire(connection, timeout=timeouts.network)
+    try:
+        return TLSWire(tls.secured(connection, host), timeout=timeouts.network)
+    except TLSFailed as error:
+        raise Unreachable(f"{host}:{port}", f"TLS failed: {error}") from error
+    finally:
+        connection.close()  # whose socket is another object by now, or was no use
 
 
 def _presentation_contexts(contexts: Sequence[ProposedContext]) -> list[PresentationContext]:

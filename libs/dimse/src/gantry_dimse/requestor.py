@@ -10,6 +10,7 @@ from gantry_dimse import command_sets as cs
 from gantry_dimse import pdu
 from gantry_dimse.command import NO_DATA_SET
 from gantry_dimse.message_pdus import batches, fragment_size
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol, PeerClosed
 from gantry_dimse.proposals import NegotiatedContexts, ProposedContext
 from gantry_dimse.requesting import Requested, Timeouts, request_association
@@ -66,8 +67,9 @@ class RequestorAssociation:
         called_ae: str,
         contexts: Sequence[ProposedContext],
         timeouts: Timeouts | None = None,
+        tls: OutgoingTLS | None = None,
     ) -> Self:
-        """Connect to a peer and negotiate.
+        """Connect to a peer, over TLS where it is given, and negotiate.
 
         Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
         `AssociationLost`.
@@ -80,6 +82,7 @@ class RequestorAssociation:
             called_ae=called_ae,
             contexts=contexts,
             timeouts=timeouts,
+            tls=tls,
         )
         return cls(requested, timeouts)
 

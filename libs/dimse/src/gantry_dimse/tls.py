@@ -18,7 +18,7 @@ from gantry_dimse.observer import PeerCertificate
 from gantry_domain.errors import ConfigurationError
 
 # RFC 9325 4.2: forward secrecy and authenticated encryption. Those of TLS 1.3 are all good.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def check_tls_files(files: TLSFiles) -> None:
 def _make_context(files: TLSFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
     file = files.certificate
     try:
@@ -126,7 +126,7 @@ class TLSConnection(Connection):
             self._tls.settimeout(self._tick)
             return _certificate(self._tls)
         except (OSError, ValueError) as error:
-            raise TLSFailed(_reason(error)) from error
+            raise TLSFailed(failure_reason(error)) from error
 
     @property
     def more_at_hand(self) -> bool:
@@ -213,7 +213,8 @@ def _certificate(tls: ssl.SSLSocket) -> PeerCertificate | None:
     )
 
 
-def _reason(error: OSError | ValueError) -> str:
+def failure_reason(error: OSError | ValueError) -> str:
+    """Why a handshake failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):

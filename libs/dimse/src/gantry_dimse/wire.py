@@ -59,7 +59,7 @@ class Wire:
         first = 0
         while first < len(waiting):
             try:
-                sent = self._socket.sendmsg(waiting[first : first + _MOST_BUFFERS])
+                sent = self._write(waiting[first : first + _MOST_BUFFERS])
             except BlockingIOError:
                 self._wait_until_writable()
                 continue
@@ -86,7 +86,7 @@ class Wire:
             # A peer that uses Nagle's algorithm sends the second half of its answer only when we
             # have acknowledged the first, which the kernel puts off by 40 ms (not sticky).
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            if left <= 0 or not self._readable.poll(left * 1000):
+            if left <= 0 or not (self._more_at_hand or self._readable.poll(left * 1000)):
                 raise PeerTimedOut(what, timeout)
             self._fill()
 
@@ -94,7 +94,8 @@ class Wire:
         """Make the thread that uses the connection fail with `Interrupted`."""
         self._interrupted = True
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Of TLS too: its own would forget what the other thread works with.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         except OSError:
             return  # it is closed, or the peer was faster
 
@@ -106,6 +107,19 @@ class Wire:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+    @property
+    def _more_at_hand(self) -> bool:
+        """Whether something was taken from the socket that nobody has read: only TLS does so."""
+        return False
+
+    def _write(self, buffers: Sequence[memoryview]) -> int:
+        """Send some of it. Raises `BlockingIOError` where nothing more is taken now."""
+        return self._socket.sendmsg(buffers)
+
+    def _read(self, size: int) -> bytes:
+        """What there is, empty at the end. Raises `BlockingIOError` where there is nothing."""
+        return self._socket.recv(size)
 
     def _wait_until_writable(self) -> None:
         deadline = time.monotonic() + self._timeout
@@ -129,7 +143,7 @@ class Wire:
 
     def _fill(self) -> None:
         try:
-            data = self._socket.recv(_READ)
+            data = self._read(_READ)
         except BlockingIOError:
             return
         except OSError as error:
@@ -159,7 +173,7 @@ class Wire:
         if self._interrupted:
             return Interrupted()
         with contextlib.suppress(OSError):
-            self._received += self._socket.recv(_READ)
+            self._received += self._read(_READ)
         if self._received and self._received[0] == A_ABORT:
             pdu = self._next_pdu()
             if pdu is not None:
@@ -174,16 +188,14 @@ def aborted(pdu: PDU) -> PeerAborted:
     return PeerAborted(source, reason)
 
 
-def connect(host: str, port: int, *, timeout: float, network_timeout: float) -> Wire:
-    """Connect to a peer. Raises `Unreachable`.
+def connect(host: str, port: int, *, timeout: float) -> socket.socket:
+    """A connection to a peer. Raises `Unreachable`.
 
-    :param timeout: seconds for each of the host's addresses.
-    :param network_timeout: seconds that the peer may take nothing of what is sent later.
+    :param timeout: seconds for each of the host's addresses; it stays that of the socket.
     """
     try:
-        connection = socket.create_connection((host, port), timeout=timeout)
+        return socket.create_connection((host, port), timeout=timeout)
     except TimeoutError as error:
         raise Unreachable(f"{host}:{port}", f"no answer within {timeout:g} s") from error
     except OSError as error:
         raise Unreachable(f"{host}:{port}", error.strerror or type(error).__name__) from error
-    return Wire(connection, timeout=network_timeout)

@@ -1,9 +1,9 @@
 """What the configuration says of forwarding: routes, and how destinations are treated."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from gantry_domain.deliveries import RetryPolicy
 from gantry_domain.errors import ConfigurationError
@@ -36,6 +36,18 @@ class Forward(Section):
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("60s")
     """How long a destination may take nothing of what is sent."""
+    tls_ca: str | None = None
+    """Who signs the certificates of partners with `tls`, PEM; None: whom this machine trusts."""
+    tls_certificate: str | None = None
+    """What we show them, with the chain, PEM; None: nothing."""
+    tls_key: str | None = None
+    """The key, PEM; a password is in GANTRY_TLS_KEY_PASSWORD."""
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key need each other")
+        return self
 
     def retry_policy(self) -> RetryPolicy:
         """Raises `ValueError` for a first delay that is longer than the longest."""

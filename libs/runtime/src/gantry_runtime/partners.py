@@ -1,8 +1,8 @@
 """What the configuration says of partners: devices and archives that we know, and strangers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gantry_runtime.section import Section
 from gantry_runtime.values import (
@@ -32,7 +32,7 @@ class Partner(Section):
     ) = None
     """What it may ask of us besides C-ECHO; None: all of it."""
     sees: Literal["visible", "held"] = "visible"
-    """Which studies it finds and retrieves: `held` are also those that policies keep out of sight."""
+    """What it finds and retrieves: with `held`, studies too that policies keep out of sight."""
     max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None
@@ -41,8 +41,20 @@ class Partner(Section):
     """Which of two instances counts that have the same UID and differ in demographics alone."""
     address: HostAndPort | None = None
     """Where it listens, as host:port."""
+    tls: bool = False
+    """We call it over TLS; the files are those of `forward`."""
+    tls_name: str | None = None
+    """For which it has to show a certificate then; None: for the host of `address`."""
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
+
+    @model_validator(mode="after")
+    def _tls_is_to_an_address(self) -> Self:
+        if self.tls and self.address is None:
+            raise ValueError("tls is how we call a partner: it needs an address")
+        if self.tls_name is not None and not self.tls:
+            raise ValueError("tls_name is of no use without tls: true")
+        return self
 
     @field_validator("transfer_syntaxes")
     @classmethod

@@ -3,7 +3,9 @@
 import time
 from dataclasses import dataclass
 
+from gantry_archive.outgoing_tls import outgoing_tls
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import (
     AssociationLost,
     AssociationRejected,
@@ -32,6 +34,7 @@ class Peer:
     host: str
     port: int
     calling_ae: str
+    tls: OutgoingTLS | None = None
 
 
 class EchoFailed(TransientError):
@@ -56,7 +59,8 @@ def peer(settings: Settings, target: str) -> Peer:
             if partner.address is None:
                 raise ConfigurationError(f"the partner {target} has no `address` (host:port)")
             host, port = split_host_and_port(partner.address)
-            return Peer(target, host, port, partner.calling_ae or ours)
+            calling_ae = partner.calling_ae or ours
+            return Peer(target, host, port, calling_ae, outgoing_tls(settings, partner))
     known = [partner.ae_title for partner in settings.partners]
     hint = did_you_mean(target, known) if known else "; none is configured"
     raise ConfigurationError(f"no partner is called {target}{hint} (or write AE@host:port)")
@@ -90,6 +94,7 @@ def _associate(called: Peer, place: str) -> StorageAssociation:
             called_ae=called.ae_title,
             contexts=[ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)],
             timeouts=_TIMEOUTS,
+            tls=called.tls,
         )
     except Unreachable as error:
         raise EchoFailed(f"{place} could not be reached: {error.why}") from error

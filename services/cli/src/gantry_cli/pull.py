@@ -150,6 +150,7 @@ def _source(settings: Settings, target: str, to: str | None) -> Source:
         port=called.port,
         calling_ae=called.calling_ae,
         destination=destination,
+        tls=called.tls,
         timeouts=destination_timeouts(settings),
         quiet=_QUIET,
     )

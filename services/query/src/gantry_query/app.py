@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from gantry_archive.dimse_door import listen_tls
+from gantry_archive.outgoing_tls import check_outgoing_tls
 from gantry_runtime.listening import listen
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
@@ -20,6 +21,7 @@ def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
     settings.web_clients  # noqa: B018 (here too, for what is wrong with them is then one line)
+    check_outgoing_tls(settings)
     address, ports = settings.listen.address, settings.ports
     web_listener = listen(address, ports.http, "DICOMweb")
     dimse_listeners = {DIMSE_LISTENER: listen(address, ports.query_dimse, "query over DIMSE")}

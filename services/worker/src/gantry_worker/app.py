@@ -5,6 +5,7 @@ ingress ──▶ receipts ─────────────────�
 delivery rows ─────────────────────────────────▶ lanes (one process, threads per destination)
 """
 
+from gantry_archive.outgoing_tls import check_outgoing_tls
 from gantry_runtime.settings import load_settings
 from gantry_runtime.supervision import ProcessSpec, Supervisor
 from gantry_stores.queue.names import BEAT_QUEUE, INDEX_QUEUE, JUDGE_QUEUE
@@ -17,6 +18,7 @@ _STOP_GRACE = 30.0
 def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
+    check_outgoing_tls(settings)  # here too, for what is wrong with the files is then one line
     index = ProcessSpec(
         name="index",
         module="gantry_worker.pool",

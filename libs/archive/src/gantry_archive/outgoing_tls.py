@@ -1,0 +1,34 @@
+"""Of the settings, how partners are called over TLS."""
+
+from pathlib import Path
+
+from gantry_dimse.outgoing_tls import OutgoingTLS
+from gantry_runtime.partners import Partner
+from gantry_runtime.settings import Settings
+
+
+def outgoing_tls(settings: Settings, partner: Partner) -> OutgoingTLS | None:
+    """How a partner is called over TLS; None: it is called without."""
+    if not partner.tls:
+        return None
+    password = settings.tls_key_password
+
+    def place(file: str | None) -> Path | None:
+        return None if file is None else settings.folder / Path(file).expanduser()
+
+    return OutgoingTLS(
+        ca=place(settings.forward.tls_ca),
+        certificate=place(settings.forward.tls_certificate),
+        key=place(settings.forward.tls_key),
+        key_password=password.get_secret_value() if password else None,
+        name=partner.tls_name,
+    )
+
+
+def check_outgoing_tls(settings: Settings) -> None:
+    """Raises `ConfigurationError` for files that are no use, if a partner is called over TLS."""
+    for partner in settings.partners:
+        tls = outgoing_tls(settings, partner)
+        if tls is not None:
+            tls.context()
+            return  # the files are the same for all
