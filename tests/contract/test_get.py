@@ -4,8 +4,10 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
@@ -17,6 +19,7 @@ from gantry_domain.information_models import (
     COMPOSITE_INSTANCE_ROOT_GET,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
+    WITHOUT_BULK_DATA_GET,
 )
 from gantry_domain.keys import object_key
 from gantry_runtime.metrics import sample
@@ -272,3 +275,36 @@ def test_storage_alone_is_not_accepted_here(client: Client) -> None:
     with client.association() as assoc:
         (context,) = (c for c in assoc.accepted_contexts if c.abstract_syntax == CT_IMAGE)
         assert (context.as_scu, context.as_scp) == (False, True)
+
+
+@pytest.mark.parametrize("syntaxes", [(EXPLICIT,), (IMPLICIT,), (JPEG_2000,)])
+def test_instances_without_their_bulk_data(
+    client: Client, archive: ForwardingArchive, syntaxes: tuple[str, ...]
+) -> None:
+    path = Path(str(get_testdata_file("JPEG2000.dcm")))
+    compressed = pydicom.dcmread(path, stop_before_pixels=True)
+    uids = [str(compressed.SOPInstanceUID)]
+    there = "SELECT 1 FROM instance WHERE sop_instance_uid = :uid"
+    if not rows(archive.engine, there, uid=uids[0]):
+        archive.file(path)
+    contexts = [(str(compressed.SOPClassUID), syntaxes)]
+    if JPEG_2000 not in syntaxes:
+        ds = image()
+        study_of(archive, ds)
+        uids.append(str(ds.SOPInstanceUID))
+        contexts.append((CT_IMAGE, syntaxes))
+    # Level and instances are all that there is to say.
+    got = client.get(
+        identifier("IMAGE", SOPInstanceUID=uids), model=WITHOUT_BULK_DATA_GET, contexts=contexts
+    )
+    assert (got.status, got.counts) == (0, (len(uids), 0, 0))
+    assert sorted(client.uids) == sorted(uids)
+    for uid, syntax, content in client.received:
+        received = pydicom.filereader.read_dataset(
+            BytesIO(content), is_implicit_VR=syntax == IMPLICIT, is_little_endian=True
+        )
+        assert received.SOPInstanceUID == uid
+        assert received.Rows
+        assert "PixelData" not in received
+    refused = client.get(identifier("STUDY", StudyInstanceUID="1.2"), model=WITHOUT_BULK_DATA_GET)
+    assert (refused.status, refused.final.OffendingElement) == (0xA900, 0x00080052)

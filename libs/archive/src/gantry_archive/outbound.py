@@ -7,9 +7,10 @@ form are decoded in a process of its own. What cannot be sent whole is not sent 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gantry_archive.decoder_process import (
     LARGEST_OBJECT,
@@ -26,6 +27,7 @@ from gantry_domain.reencode import explicit_little_endian
 from gantry_domain.sources import WINDOW, Fetch
 from gantry_domain.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     TRANSFER_SYNTAXES,
     PixelEncoding,
 )
@@ -54,6 +56,15 @@ class Prepared:
 
     context: NegotiatedContext
     chunks: Iterable[bytes]
+
+
+class Prepare(Protocol):
+    """Makes instances ready: whole, or without their bulk data."""
+
+    def __call__(
+        self, stored: StoredObject, contexts: NegotiatedContexts, *, store: ObjectStore
+    ) -> AbstractContextManager[Prepared]:
+        """See `prepared`."""
 
 
 @contextmanager
@@ -104,6 +115,25 @@ def prepared(
             yield Prepared(context, _reencoded(fetch_decoded, native.size, native, context))
 
 
+@contextmanager
+def prepared_without_bulk_data(
+    stored: StoredObject, contexts: NegotiatedContexts, *, store: ObjectStore
+) -> Iterator[Prepared]:
+    """As `prepared`, but for what PS3.4 Z.1.3 leaves out: so nothing has to be decoded."""
+    syntax = TRANSFER_SYNTAXES.get(stored.TransferSyntaxUID)
+    context = contexts.fallback(stored.SOPClassUID)
+    if context is None and syntax is not None and syntax.encapsulated:
+        # Around the pixels such a data set is in Explicit VR Little Endian (PS3.5 A.4).
+        context = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
+    if context is None:
+        raise NotSendable(_no_context(stored, contexts))
+
+    def fetch(offset: int, length: int) -> bytes:
+        return store.read(object_key(stored.object_id), offset, length)
+
+    yield Prepared(context, _reencoded(fetch, stored.size, stored, context, bulk_data=False))
+
+
 def _whole(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """The chunks, if they have this size together; else the last of them is never taken as such."""
     for chunk in chunks:
@@ -120,18 +150,24 @@ def _no_context(stored: StoredObject, contexts: NegotiatedContexts) -> str:
 
 
 def _reencoded(
-    fetch: Fetch, size: int, stored: StoredObject, context: NegotiatedContext
+    fetch: Fetch,
+    size: int,
+    stored: StoredObject,
+    context: NegotiatedContext,
+    *,
+    bulk_data: bool = True,
 ) -> Iterator[bytes]:
     encode = (
-        explicit_little_endian
-        if context.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN
-        else implicit_little_endian
+        implicit_little_endian
+        if context.TransferSyntaxUID == IMPLICIT_VR_LITTLE_ENDIAN
+        else explicit_little_endian
     )
     return encode(
         fetch,
         size=size,
         dataset_offset=stored.dataset_offset,
         transfer_syntax=stored.TransferSyntaxUID,
+        bulk_data=bulk_data,
     )
 
 

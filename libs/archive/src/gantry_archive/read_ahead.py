@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
 
-from gantry_archive.outbound import NotSendable, prepared
+from gantry_archive.outbound import NotSendable, Prepare, prepared
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
 from gantry_domain.errors import TransientError, UnreadableObject
 from gantry_stores.index.search import StoredInstance
@@ -58,12 +58,14 @@ class ReadAhead:
         *,
         store: ObjectStore,
         readers: Executor,
+        prepare: Prepare = prepared,
     ) -> None:
         """`instances` are asked for by the readers, one at a time; `contexts` of the peer."""
         self._instances = instances
         self._contexts = contexts
         self._store = store
         self._readers = readers
+        self._prepare = prepare
         self._one_asks = threading.Lock()
         self._ended = False
         # In order: those that nobody has taken yet, and of them those that no reader works at.
@@ -122,7 +124,7 @@ class ReadAhead:
         resources = ExitStack()
         try:
             ready = resources.enter_context(
-                prepared(instance.object, self._contexts, store=self._store)
+                self._prepare(instance.object, self._contexts, store=self._store)
             )
             chunks = iter(ready.chunks)
             beginning = []

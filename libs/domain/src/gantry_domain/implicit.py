@@ -6,6 +6,7 @@ It is the default transfer syntax (PS3.5 10.1), so every peer takes it. Streamin
 
 from collections.abc import Iterator
 
+from gantry_domain.bulk_data import without_bulk_data
 from gantry_domain.elements import (
     ELEMENT,
     FRAGMENT,
@@ -14,6 +15,7 @@ from gantry_domain.elements import (
     ITEM_START,
     SEQUENCE_START,
     UNDEFINED,
+    Event,
     Walk,
     walk_dataset,
 )
@@ -31,21 +33,23 @@ from gantry_domain.value_representations import PIXEL_DATA_TAGS
 
 
 def implicit_little_endian(
-    fetch: Fetch, *, size: int, dataset_offset: int, transfer_syntax: str
+    fetch: Fetch, *, size: int, dataset_offset: int, transfer_syntax: str, bulk_data: bool = True
 ) -> Iterator[bytes]:
     """The data set of a stored object of `size` bytes in Implicit VR Little Endian (PS3.5 A.1).
 
     Yields bytes of up to about a megabyte. Raises `UnreadableObject` as the walk does, and
     `encapsulated_pixel_data`, perhaps after the first bytes: such pixels must be decoded before.
+    Without `bulk_data` the data set lacks what PS3.4 Z.1.3 says.
     """
     walk = walk_dataset(
         fetch, size=size, dataset_offset=dataset_offset, transfer_syntax=transfer_syntax
     )
-    yield from joined(_pieces(walk))
+    events = iter(walk) if bulk_data else without_bulk_data(walk)
+    yield from joined(_pieces(walk, events))
 
 
-def _pieces(walk: Walk) -> Iterator[bytes]:
-    for kind, tag, vr, offset, length in walk:
+def _pieces(walk: Walk, events: Iterator[Event]) -> Iterator[bytes]:
+    for kind, tag, vr, offset, length in events:
         if kind == ELEMENT:
             if tag & 0xFFFF:  # not a group length, PS3.5 7.2
                 yield from _element(walk, tag, vr, offset, length)

@@ -17,6 +17,7 @@ PATIENT_STUDY_ONLY_MOVE = "1.2.840.10008.5.1.4.1.2.3.2"
 PATIENT_STUDY_ONLY_GET = "1.2.840.10008.5.1.4.1.2.3.3"
 COMPOSITE_INSTANCE_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.4.2"
 COMPOSITE_INSTANCE_ROOT_GET = "1.2.840.10008.5.1.4.1.2.4.3"
+WITHOUT_BULK_DATA_GET = "1.2.840.10008.5.1.4.1.2.5.3"
 
 # PS3.4 Tables C.6-1 to C.6-5.
 UNIQUE_KEYS: Mapping[Level, str] = MappingProxyType(
@@ -41,12 +42,16 @@ _LEVEL_NAMES: Mapping[Level, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class InformationModel:
-    """One model; `levels` from its root. `find_class`: None where it is for retrieval alone."""
+    """One model; `levels` from its root. A class is None where the model has no such service.
+
+    Without `bulk_data` instances lose what PS3.4 Z.1.3 says on their way out.
+    """
 
     find_class: str | None
-    move_class: str
+    move_class: str | None
     get_class: str
     levels: tuple[Level, ...]
+    bulk_data: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,7 +89,18 @@ COMPOSITE_INSTANCE_ROOT = InformationModel(
     None, COMPOSITE_INSTANCE_ROOT_MOVE, COMPOSITE_INSTANCE_ROOT_GET, (Level.INSTANCE,)
 )
 
-INFORMATION_MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY, COMPOSITE_INSTANCE_ROOT)
+# PS3.4 Annex Z.
+WITHOUT_BULK_DATA = InformationModel(
+    None, None, WITHOUT_BULK_DATA_GET, (Level.INSTANCE,), bulk_data=False
+)
+
+INFORMATION_MODELS = (
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    PATIENT_STUDY_ONLY,
+    COMPOSITE_INSTANCE_ROOT,
+    WITHOUT_BULK_DATA,
+)
 
 
 def level_name(level: Level) -> str:

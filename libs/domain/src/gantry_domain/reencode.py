@@ -8,6 +8,7 @@ pixel data are not decoded; native ones keep their values.
 from collections.abc import Iterator
 from struct import Struct
 
+from gantry_domain.bulk_data import without_bulk_data
 from gantry_domain.elements import (
     ELEMENT,
     FRAGMENT,
@@ -16,6 +17,7 @@ from gantry_domain.elements import (
     ITEM_START,
     SEQUENCE_START,
     UNDEFINED,
+    Event,
     Walk,
     walk_dataset,
 )
@@ -44,7 +46,7 @@ _LONG_HEAD = Struct("<HH2sHL").pack
 
 
 def explicit_little_endian(
-    fetch: Fetch, *, size: int, dataset_offset: int, transfer_syntax: str
+    fetch: Fetch, *, size: int, dataset_offset: int, transfer_syntax: str, bulk_data: bool = True
 ) -> Iterator[bytes]:
     """The data set of a stored object of `size` bytes in Explicit VR Little Endian (PS3.5 A.2).
 
@@ -52,16 +54,17 @@ def explicit_little_endian(
     given, `UN` for what it does not know; group lengths are left out; odd values are padded;
     values over 64 KiB of a VR with a short length become `UN` (PS3.5 6.2.2). Where the object is
     cut or broken (see the findings of its header) the result ends in good order before that
-    place. Raises `UnreadableObject` as the walk does, perhaps after the first bytes.
+    place. Without `bulk_data` it lacks what PS3.4 Z.1.3 says. Raises `UnreadableObject` as the walk does, perhaps after the first bytes.
     """
     walk = _walk(fetch, size, dataset_offset, transfer_syntax)
-    if walk.explicit and walk.little:
+    if walk.explicit and walk.little and bulk_data:
         yield from _as_it_is(walk, start=0 if walk.end is None else dataset_offset)
         return
     context = _Context(
         _root_pixel_representation(_walk(fetch, size, dataset_offset, transfer_syntax))
     )
-    yield from joined(_pieces(walk, context))
+    events = iter(walk) if bulk_data else without_bulk_data(walk)
+    yield from joined(_pieces(walk, events, context))
 
 
 def _walk(fetch: Fetch, size: int, dataset_offset: int, transfer_syntax: str) -> Walk:
@@ -133,8 +136,8 @@ def _number(walk: Walk, offset: int) -> int:
     return int.from_bytes(walk.window.read(offset, 2), "little" if walk.little else "big")
 
 
-def _pieces(walk: Walk, context: _Context) -> Iterator[bytes]:
-    for kind, tag, vr, offset, length in walk:
+def _pieces(walk: Walk, events: Iterator[Event], context: _Context) -> Iterator[bytes]:
+    for kind, tag, vr, offset, length in events:
         if kind == ELEMENT:
             if tag & 0xFFFF == 0:
                 continue  # group length, PS3.5 7.2

@@ -184,7 +184,8 @@ def make_server(
             )
             operations[C_FIND_RQ, model.find_class] = finding.find
         service = RetrieveService(retrieving, model=model)
-        operations[C_MOVE_RQ, model.move_class] = service.move
+        if model.move_class is not None:
+            operations[C_MOVE_RQ, model.move_class] = service.move
         operations[C_GET_RQ, model.get_class] = service.get
     return DimseServer(
         listener=listener,

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
 from gantry_archive.moving import Moving
-from gantry_archive.outbound import why_unsent
+from gantry_archive.outbound import prepared, prepared_without_bulk_data, why_unsent
 from gantry_archive.read_ahead import Opened, ReadAhead, close_opened
 from gantry_archive.retrieval import Retrieval, Tally
 from gantry_dimse.message_pdus import MoveOriginator
@@ -205,6 +205,7 @@ class RetrieveService:
             request.reverse.contexts,
             store=store,
             readers=self._shared.readers,
+            prepare=prepared if self._model.bulk_data else prepared_without_bulk_data,
         )
         before = request.reverse.bytes_sent
         try:
