@@ -54,7 +54,8 @@ def explicit_little_endian(
     given, `UN` for what it does not know; group lengths are left out; odd values are padded;
     values over 64 KiB of a VR with a short length become `UN` (PS3.5 6.2.2). Where the object is
     cut or broken (see the findings of its header) the result ends in good order before that
-    place. Without `bulk_data` it lacks what PS3.4 Z.1.3 says. Raises `UnreadableObject` as the walk does, perhaps after the first bytes.
+    place. Without `bulk_data` it lacks what PS3.4 Z.1.3 says. Raises `UnreadableObject` as the walk
+    does, perhaps after the first bytes.
     """
     walk = _walk(fetch, size, dataset_offset, transfer_syntax)
     if walk.explicit and walk.little and bulk_data:
