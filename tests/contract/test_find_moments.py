@@ -66,7 +66,9 @@ def clock(date: str, time: str) -> datetime | None:
     """What the sender's clock showed, if it was one."""
     try:
         whole = time.replace(".", "").ljust(12, "0")
-        return datetime.strptime(date + whole, "%Y%m%d%H%M%S%f") if time else None
+        if not (date and time):
+            return None
+        return datetime.strptime(date + whole, "%Y%m%d%H%M%S%f")  # noqa: DTZ007 - of any zone
     except ValueError:
         return None
 
@@ -119,7 +121,7 @@ def expected(dates: str, times: str, zone: str, *, combined: bool) -> set[str]:
                 date, time = f"{shown:%Y%m%d}", f"{shown:%H%M%S%f}"
             elif sent_time:
                 date = time = ""  # nobody knows when that was
-        if not date and (dates or zone):
+        if not date and (dates or (times and zone)):
             continue
         if together:
             low, high = days[0] + least(hours[0]), days[1] + most(hours[1])

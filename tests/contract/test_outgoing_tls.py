@@ -1,5 +1,6 @@
 """Partners that we call over TLS: who they have to be, who we are to them, and what fails."""
 
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from gantry_testkit.tls_door import TlsDoor
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 QUICK = Timeouts(connect=3, acse=3, dimse=5, network=3)
-LARGE = 8 << 20
+LARGE = 2 << 20
 
 
 class SecureScp:
@@ -104,11 +105,13 @@ def test_instances_small_and_large_arrive(scp: SecureScp, ours: OutgoingTLS) -> 
 
 def test_echo(scp: SecureScp, ours: OutgoingTLS) -> None:
     assert echo(Peer("SECURE", "127.0.0.1", scp.port, "GANTRY", ours)) > 0
-    with pytest.raises(EchoFailed, match="did not answer|aborted"):
+    with pytest.raises(EchoFailed, match=r"did not answer|aborted"):
         echo(Peer("SECURE", "127.0.0.1", scp.port, "GANTRY"))
 
 
-def test_storescp_of_dcmtk_takes_it(authority: Authority, ours: OutgoingTLS, tmp_path: Path) -> None:
+def test_storescp_of_dcmtk_takes_it(
+    authority: Authority, ours: OutgoingTLS, tmp_path: Path
+) -> None:
     theirs = authority.sign("storescp")
     options = ["+tls", str(theirs.key), str(theirs.certificate), "+cf", str(authority.certificate)]
     with storescp(tmp_path, *options) as peer:
@@ -145,16 +148,19 @@ def test_whoever_wants_a_certificate_of_us_and_gets_none_ends_it(
 
 
 def test_a_peer_that_speaks_no_tls_or_says_nothing(hostile: Hostile, ours: OutgoingTLS) -> None:
-    silent = hostile(lambda connection: connection.recv(4096) and time.sleep(0))
-    with pytest.raises(Unreachable, match="TLS failed: lost|TLS failed: .*eof"):
-        call(silent.port, ours)
-    plain = hostile(lambda connection: connection.sendall(b"\x03" + bytes(9)))
-    with pytest.raises(Unreachable, match="TLS failed: "):
-        call(plain.port, ours)
+    def listen(connection: socket.socket) -> None:
+        connection.recv(4096)
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(b"\x03" + bytes(9))
+
+    for behave in (listen, talk):
+        with pytest.raises(Unreachable, match="TLS failed: "):
+            call(hostile(behave).port, ours)
 
 
 def test_a_peer_that_stops_reading_is_given_up(tmp_path: Path, hostile: Hostile) -> None:
-    def behave(connection) -> None:
+    def behave(_connection: socket.socket) -> None:
         peer.over.wait(30)
 
     peer = hostile(behave)
