@@ -15,6 +15,8 @@ partners:
   - {ae_title: DCMTK, partition: dcmtk}
   - {ae_title: LASTWINS, duplicates: take_last}
 sweep: {after: 5s, every: 2s}
+http: {processes: 1}
+query: {processes: 1}
 """
 
 

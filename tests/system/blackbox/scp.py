@@ -15,7 +15,7 @@ class Scp:
 
     def __init__(self, *, port: int = 0, seconds: float = 0.0) -> None:
         self.received: Counter[str] = Counter()
-        self._seconds = seconds
+        self.seconds = seconds
         ae = PeerAE(ae_title="SCP")
         ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
         self._server = ae.start_server(
@@ -25,7 +25,7 @@ class Scp:
 
     def _store(self, event: evt.Event) -> int:
         self.received[str(event.request.AffectedSOPInstanceUID)] += 1
-        time.sleep(self._seconds)  # what a slow archive takes
+        time.sleep(self.seconds)  # what a slow archive takes
         return 0x0000
 
     def close(self) -> None:
