@@ -30,6 +30,7 @@ def test_objects_by_state(postgres_url, tmp_path):
         ObjectState.DUPLICATE: 1,
         ObjectState.CONFLICT: 1,
         ObjectState.UNREADABLE: 1,
+        ObjectState.DELETED: 0,
     }
     with transaction(engine) as connection:
         assert objects_by_state(connection) == expected

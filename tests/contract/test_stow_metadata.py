@@ -119,6 +119,18 @@ def test_compressed_frames_are_parts(web, kind):
     assert (back.pixel_array == pixels).all()
 
 
+def test_what_the_data_set_says_of_its_syntax_counts_where_the_part_says_nothing(web):
+    ds = image()
+    frame = b"\xff\xd8\xff\xd9"  # is not looked at
+    metadata = ds.to_json_dict() | {
+        "00083002": {"vr": "UI", "Value": ["1.2.840.10008.1.2.4.50"]},
+        "7FE00010": {"vr": "OB", "BulkDataURI": "x"},
+    }
+    assert post(web, body_of([metadata], ("image/jpeg", "x", frame))).status_code == 200
+    web.index()
+    assert retrieved(web, ds).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.50"
+
+
 def test_several_instances_and_one_that_is_refused(web):
     study = image().StudyInstanceUID
     one, two, bad, other = (image(StudyInstanceUID=study) for _ in range(4))

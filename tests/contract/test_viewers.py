@@ -49,7 +49,14 @@ def test_ohif_from_the_list_to_the_pixels(web, study):
     )
     assert listed.headers["content-type"] == JSON
     assert study in [row["0020000D"]["Value"][0] for row in listed.json()]
-    (row,) = web.get("/studies?00100020=*OHIF1*&limit=101&offset=0", Accept=OHIF, **ORIGIN).json()
+    # The list filtered by a person, then what a study's page asks: of the study, of its patient.
+    common = "limit=101&offset=0&fuzzymatching=false&includefield=00081030%2C00080060"
+    for question in (
+        f"00100020=*OHIF1*&{common}",
+        f"{common}&StudyInstanceUID={study}",
+        f"00100020=OHIF1&{common}",
+    ):
+        (row,) = web.get(f"/studies?{question}", Accept=OHIF, **ORIGIN).json()
     assert row["00100010"]["Value"] == [{"Alphabetic": "Wong^Mei Ling", "Ideographic": "黃^美玲"}]
     (series,) = web.get(
         f"/studies/{study}/series?includefield=00080021%2C00080031%2C0008103E%2C00200011",

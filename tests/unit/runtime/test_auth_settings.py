@@ -19,7 +19,7 @@ TOKEN = "hush-hush-hush-hush"
         ("auth: {kind: none, clients: {a: {}}}", "auth: clients is of no use with the kind none"),
         ("auth: {kind: token, others: {}}", "auth: others is of no use with the kind token"),
         ("auth: {kind: token, clients: {a: {scope: [read]}}}", "auth.clients.a.scope: unknown key"),
-        ("auth: {kind: token, clients: {a: {scopes: [write]}}}", "'read', 'review' or 'store'"),
+        ("auth: {kind: token, clients: {a: {scopes: [write]}}}", "'review', 'store' or 'delete'"),
         ("auth: {kind: proxy, others: {scopes: [review]}}", "review is of no use without read"),
         ("auth: {kind: token, clients: {a: {scopes: []}}}", "must have at least 1 item"),
         ("auth: proxy", "nobody may do anything"),
@@ -90,3 +90,27 @@ def test_what_clients_may_do(load: Load) -> None:
     ).web_clients
     assert (north["a"].scopes, north["a"].partitions) == (("read", "store"), ("north",))
     assert load().web_clients == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "allowed"),
+    [
+        ("", "", True),
+        ("auth: none", "", True),
+        ("listen: {address: 0.0.0.0}\nauth: none", "", False),
+        ("listen: {address: 0.0.0.0}\nauth: token", f'{{"a": "{TOKEN}"}}', True),
+        # Behind a proxy everybody comes from loopback.
+        ("http: {public_url: 'https://pacs.example'}", "", False),
+        ("http: {trusted_proxies: [127.0.0.1]}", "", False),
+        ("http: {trusted_proxies: [127.0.0.1]}\nauth: {kind: proxy, others: {}}", "", True),
+    ],
+)
+def test_strangers_delete_nothing(load: Load, text: str, tokens: str, allowed: bool) -> None:
+    names = {"GANTRY_HTTP_TOKENS": tokens} if tokens else {}
+    assert not load(text, **names).delete.enabled
+    text += "\ndelete: {enabled: true}"
+    if allowed:
+        assert load(text, **names).delete.enabled
+    else:
+        with pytest.raises(ConfigurationError, match="whoever reaches DICOMweb could delete"):
+            load(text, **names)

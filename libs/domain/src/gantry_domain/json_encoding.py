@@ -91,7 +91,7 @@ def encode_document(
 def _elements(
     document: Mapping[str, Any], bulk: Mapping[str, BulkData], depth: int
 ) -> Iterator[bytes | BulkPiece]:
-    for name in sorted(document):
+    for name in sorted(document, key=_tag):
         tag, element = _tag(name), document[name]
         if tag >> 16 in (0x0000, 0x0002) or not tag & 0xFFFF:
             continue

@@ -183,11 +183,13 @@ class MetadataReception:
         """What the document refers to, and the transfer syntax of the whole."""
         bulk: dict[str, BulkData] = {}
         syntax = EXPLICIT_VR_LITTLE_ENDIAN
+        # Some clients say it of the instance and not of the part.
+        assumed = _uid(document, "00083002") or _uid(document, "00020010")
         for tag, uri in references(document):
             parts = self._spool.parts.get(uri)
             if parts is None:
                 raise BadDocument(tag, "refers to bulk data that are not there")
-            own = _syntax_of(parts)
+            own = _syntax_of(parts, assumed)
             encapsulated = own is not None and tag == f"{PIXEL_DATA:08X}"
             if encapsulated and own is not None:
                 syntax = own
@@ -199,15 +201,15 @@ class _NotStored(PermanentError):
     """Pixel data in a transfer syntax that nobody names, or that is not stored."""
 
 
-def _syntax_of(parts: list[SpooledPart]) -> str | None:
+def _syntax_of(parts: list[SpooledPart], assumed: str | None) -> str | None:
     """The syntax in which the parts are compressed; None: they are not."""
-    found = {_part_syntax(part) for part in parts}
+    found = {_part_syntax(part, assumed) for part in parts}
     if len(found) > 1:
         raise _NotStored("its pixel data are in several transfer syntaxes")
     return found.pop()
 
 
-def _part_syntax(part: SpooledPart) -> str | None:
+def _part_syntax(part: SpooledPart, assumed: str | None) -> str | None:
     ranges = parse_accept(part.content_type)
     if not ranges:
         return None
@@ -216,7 +218,7 @@ def _part_syntax(part: SpooledPart) -> str | None:
         return None
     if not media_type.startswith(("image/", "video/", OCTET_STREAM)):
         return None  # a document, say application/pdf: bytes like others
-    syntax = TRANSFER_SYNTAXES.get(named or _DEFAULT_SYNTAXES.get(media_type, ""))
+    syntax = TRANSFER_SYNTAXES.get(named or assumed or _DEFAULT_SYNTAXES.get(media_type, ""))
     if syntax is None:
         raise _NotStored("the transfer syntax of its pixel data is not named, or not known")
     if syntax.encapsulated:
