@@ -81,14 +81,21 @@ def test_a_life(service, database):
     until(lambda: service.readiness()[0] == 200, "ready again")
     assert httpx.get(f"{service.web}/studies").status_code == 200
 
-    # An answer that has begun is finished after SIGTERM.
+    # An answer that has begun is finished after SIGTERM; who waits for events is let go.
     path = f"{service.web}/studies/1.2/series/1.3/instances/1.4"
-    with httpx.stream("GET", path, headers={"Accept": "application/dicom"}) as answer:
+    of_events = {"Accept": "text/event-stream"}
+    with (
+        httpx.stream("GET", f"{service.web}/events", headers=of_events, timeout=30) as events,
+        httpx.stream("GET", path, headers={"Accept": "application/dicom"}) as answer,
+    ):
+        lines = events.iter_lines()
+        assert next(lines).startswith("retry:")
         pieces = answer.iter_raw(65536)
         received = len(next(pieces))
         service.process.send_signal(signal.SIGTERM)
         until(lambda: not connects(service.web), "the door is closed")
         received += sum(map(len, pieces))
+        assert not [line for line in lines if line.startswith("data")]
     assert received == 50_000_000
     assert service.process.wait(60) == 0
     log = service.log.read_text()
