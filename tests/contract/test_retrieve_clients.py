@@ -181,6 +181,39 @@ def test_orthanc_finds_and_takes_everything(site: Site, tmp_path: Path) -> None:
             assert data_set(peer.file(uid)) == site.data_set(uid)
 
 
+@pytest.mark.skipif(shutil.which("odil") is None, reason="odil is not installed")
+def test_odil_finds_and_gets(site: Site, tmp_path: Path) -> None:
+    peer = ["127.0.0.1", str(site.port), "WS1", "GANTRY", "study"]
+    keys = [f"{key}={value}" for key, value in of_study(site).items()]
+    found = program("odil", "find", *peer, *keys, "PatientName")
+    assert found.startswith("1 answer\n")
+    assert site.study in found
+    program("odil", "get", "-d", str(tmp_path), *peer, *keys)
+    got = [pydicom.dcmread(path) for path in tmp_path.iterdir()]
+    assert sorted(ds.SOPInstanceUID for ds in got) == sorted(site.uids)
+
+
+def test_dcmjs_dimse_finds_moves_and_gets(site: Site, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    lacking = ["node", "-e", "require('dcmjs-dimse')"]
+    if node is None or subprocess.run(lacking, check=False, capture_output=True).returncode:
+        pytest.skip("node or its package dcmjs-dimse is not installed (NODE_PATH says where)")
+    script = str(Path(__file__).parent / "clients" / "dcmjs_dimse.js")
+    with storescp(tmp_path, "+xa", port=site.ports["STORESCP"]) as third:
+        written = program(node, script, str(site.port), site.study, "STORESCP")
+        assert third.instances() == dict.fromkeys(site.uids, 1)
+    found = json.loads(written.splitlines()[-1])  # after its own log
+    assert (found["echo"], found["studies"], found["errors"]) == (0, [site.study], [])
+    assert found["move"] == found["get"] == [0, len(site.uids), 0]
+    assert sorted(found["stored"]) == sorted(site.uids)
+
+
+def program(*command: str) -> str:
+    """What a program wrote that must succeed."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout
+
+
 def ask(peer: Archive, path: str, content: dict[str, Any] | None = None) -> Any:
     """A question to Orthanc, as JSON."""
     body = None if content is None else json.dumps(content).encode()
