@@ -198,7 +198,7 @@ def test_dcmjs_dimse_finds_moves_and_gets(site: Site, tmp_path: Path) -> None:
     lacking = ["node", "-e", "require('dcmjs-dimse')"]
     if node is None or subprocess.run(lacking, check=False, capture_output=True).returncode:
         pytest.skip("node or its package dcmjs-dimse is not installed (NODE_PATH says where)")
-    script = str(Path(__file__).parent / "clients" / "dcmjs_dimse.js")
+    script = str(Path(__file__).parent / "node" / "dcmjs_dimse.cjs")
     with storescp(tmp_path, "+xa", port=site.ports["STORESCP"]) as third:
         written = program(node, script, str(site.port), site.study, "STORESCP")
         assert third.instances() == dict.fromkeys(site.uids, 1)
