@@ -1,4 +1,4 @@
-// dcmjs-dimse against an archive: node dcmjs_dimse.js PORT STUDY DESTINATION; prints what came, as JSON.
+// dcmjs-dimse against an archive: node dcmjs_dimse.cjs PORT STUDY DESTINATION; prints what came, as JSON.
 const { Client, constants, requests, responses } = require('dcmjs-dimse');
 
 const [port, study, destination] = process.argv.slice(2);
