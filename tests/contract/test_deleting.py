@@ -19,6 +19,7 @@ from gantry_domain.deletions import DeletionState, Restoration
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.keys import OBJECTS, new_object_id, object_key
 from gantry_domain.routes import Route
+from gantry_domain.sight import Sight
 from gantry_query.access import Client, Right, TokenAccess
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.deletions import list_deletions, marked_deletions, take_back
@@ -59,12 +60,12 @@ class Shelf:
         index_batch(receipts(sent), store=self.store, engine=self.engine, rules=RULES)
         judge_studies(self.engine, NO_POLICIES)
 
-    def delete(self, ds: Dataset, level: str = "study", partition: str = "main") -> int | None:
+    def delete(self, ds: Dataset, level: str = "study", *, held: bool = False) -> int | None:
         return delete_subject(
             self.store,
             self.engine,
             Subject(
-                partition=partition,
+                sight=Sight("main", held=held),
                 StudyInstanceUID=ds.StudyInstanceUID,
                 SeriesInstanceUID=ds.SeriesInstanceUID if level != "study" else None,
                 SOPInstanceUID=ds.SOPInstanceUID if level == "instance" else None,
@@ -192,6 +193,14 @@ def test_what_is_not_there_is_not_deleted(web):
     partition = web.base.replace("/dicomweb", "/p/north/dicomweb")
     assert web.client.delete(f"{partition}{path_of(north, 'study')}").status_code == 204
     assert one.SOPInstanceUID in shelf.visible()
+
+
+def test_what_is_held_out_of_sight_is_deleted_by_those_who_see_it(shelf):
+    (ds,) = a_study(series=1, images=1)
+    shelf.put(ds)
+    rows(shelf.engine, "UPDATE study SET visible = false, verdict = 'held' RETURNING 1")
+    assert shelf.delete(ds) is None
+    assert shelf.delete(ds, held=True) == 1
 
 
 def test_it_takes_the_setting_and_the_right(serve, web):

@@ -5,6 +5,7 @@ It is not installed with the project: `pip install schemathesis` elsewhere, and 
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ LEFT_OUT = "^/p/|/events"
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_nothing_that_can_be_asked_fails_on_our_side(web, method: str) -> None:
+def test_nothing_that_can_be_asked_fails_on_our_side(web, method: str, tmp_path: Path) -> None:
     program = shutil.which("schemathesis")
     if program is None:
         pytest.skip("there is no schemathesis here")
@@ -43,6 +44,7 @@ def test_nothing_that_can_be_asked_fails_on_our_side(web, method: str) -> None:
         text=True,
         timeout=1000,
         check=False,
+        cwd=tmp_path,  # where it keeps notes
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout

@@ -22,6 +22,7 @@ from gantry_archive.reading import ReadingRules
 from gantry_domain.deletions import Deletion
 from gantry_domain.keys import new_object_id, object_key
 from gantry_domain.receipts import Receipt
+from gantry_domain.sight import Sight
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import IndexContended, transaction
 from gantry_stores.index.deleting import delete
@@ -46,9 +47,9 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is to be deleted, and by whom."""
+    """What is to be deleted, by whom, and what he may see."""
 
-    partition: str
+    sight: Sight
     StudyInstanceUID: str
     SeriesInstanceUID: str | None
     SOPInstanceUID: str | None
@@ -56,20 +57,21 @@ class Subject:
 
 
 def delete_subject(store: ObjectStore, engine: Engine, subject: Subject) -> int | None:
-    """Delete what anybody can see; how many instances it was. None: there is no such thing.
+    """Delete it; how many instances it was. None: there is no such thing
+    to be seen.
 
     Raises the transient errors of both stores, and nothing is deleted then.
     """
     deletion = Deletion(
         id=new_object_id(),
-        partition=subject.partition,
+        partition=subject.sight.partition,
         StudyInstanceUID=subject.StudyInstanceUID,
         SeriesInstanceUID=subject.SeriesInstanceUID,
         SOPInstanceUID=subject.SOPInstanceUID,
         deleted_at=datetime.now(UTC),
         deleted_by=subject.by,
     )
-    instances = _attempt(lambda: _delete(store, engine, deletion))
+    instances = _attempt(lambda: _delete(store, engine, deletion, subject.sight))
     if instances is not None:
         log.info(
             "deleted",
@@ -86,14 +88,14 @@ def delete_again(engine: Engine, deletion: Deletion) -> int | None:
 
     def attempt() -> int | None:
         with transaction(engine) as connection:
-            return delete(connection, deletion, hidden_too=True)
+            return delete(connection, deletion)
 
     return _attempt(attempt)
 
 
-def _delete(store: ObjectStore, engine: Engine, deletion: Deletion) -> int | None:
+def _delete(store: ObjectStore, engine: Engine, deletion: Deletion, sight: Sight) -> int | None:
     with transaction(engine) as connection:
-        instances = delete(connection, deletion)
+        instances = delete(connection, deletion, sight=sight)
         if instances is not None:
             # Last, and within: whoever is told of a failure must not find it deleted after a
             # reindex.

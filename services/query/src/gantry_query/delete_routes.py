@@ -33,7 +33,7 @@ def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         named = subject_of(request)
         subject = Subject(
-            partition=archive.partition(request),
+            sight=archive.sight(request),
             StudyInstanceUID=named.StudyInstanceUID,
             SeriesInstanceUID=named.SeriesInstanceUID,
             SOPInstanceUID=named.SOPInstanceUID,

@@ -17,6 +17,8 @@ from sqlalchemy.engine import Connection
 from gantry_domain.deletions import Deletion
 from gantry_domain.entries import Entry
 from gantry_domain.events import EventKind
+from gantry_domain.policies.findings import VerdictKind
+from gantry_domain.sight import Sight
 from gantry_stores.index.contested import Contest
 from gantry_stores.index.database import IndexContended
 from gantry_stores.index.deletions import happening
@@ -28,7 +30,7 @@ from gantry_stores.index.rollup import roll_up
 _VANISHED = "40001"
 
 _STUDY = """
-    SELECT t.pk, t.source, t.visible, p.pk AS patient_pk, p.identity
+    SELECT t.pk, t.source, t.visible, t.verdict, p.pk AS patient_pk, p.identity
     FROM study t JOIN patient p ON p.pk = t.patient_pk
     WHERE t.partition = :partition AND t.study_instance_uid = :study
 """
@@ -89,14 +91,14 @@ _CANCEL = f"""
 """  # noqa: S608 - constants
 
 
-def delete(connection: Connection, deletion: Deletion, *, hidden_too: bool = False) -> int | None:
+def delete(connection: Connection, deletion: Deletion, *, sight: Sight | None = None) -> int | None:
     """Delete what the deletion names; how many instances that were. None: there is no such thing.
 
-    `hidden_too`: also what nobody sees. Raises `IndexContended` where another transaction was in
-    the way.
+    `sight`: of whoever deletes, who has to see it; None: that does not matter. Raises
+    `IndexContended` where another transaction was in the way.
     """
     rows = Rows()
-    study = _lock_study(connection, rows, deletion, hidden_too=hidden_too)
+    study = _lock_study(connection, rows, deletion, sight)
     if study is None:
         return None
     series = _lock_series(connection, rows, deletion, study)
@@ -121,13 +123,16 @@ def delete(connection: Connection, deletion: Deletion, *, hidden_too: bool = Fal
 
 
 def _lock_study(
-    connection: Connection, rows: Rows, deletion: Deletion, *, hidden_too: bool
+    connection: Connection, rows: Rows, deletion: Deletion, sight: Sight | None
 ) -> StudyRow | None:
     """Locks the study and its patient, and notes them in `rows`."""
     key = (deletion.partition, deletion.StudyInstanceUID)
     named = {"partition": key[0], "study": key[1]}
     seen = connection.execute(sa.text(_STUDY), named).one_or_none()
-    if seen is None or not (seen.visible or hidden_too):
+    if seen is None:
+        return None
+    held = seen.verdict == VerdictKind.HELD.value
+    if sight is not None and not (seen.visible or (sight.held and held)):
         return None
     patient = connection.execute(
         sa.text("SELECT pk, source FROM patient WHERE pk = :pk FOR UPDATE"),
