@@ -75,8 +75,7 @@ QUESTIONS = [
     Question(
         "name*",
         lambda chance, _: {
-            "PatientName": f"{chance.choice(studies.FAMILY)}^{chance.choice(studies.GIVEN)}"
-            f" {chance.choice(studies.GIVEN)} {chance.randrange(97)}*"
+            "PatientName": f"{chance.choice(studies.FAMILY)}^{chance.choice(studies.GIVEN)}*"
         },
         20,
         4,
@@ -183,8 +182,8 @@ def measured(folder: Path, options: argparse.Namespace) -> list[str]:
     return [
         f"{machine()}; {options.studies:,} studies; {options.rounds} rounds.",
         "",
-        "C-FIND, questions per second by question and clients at once (and the ratio to"
-        f" {peer}), and answers per second to one question for all studies:",
+        "C-FIND, questions per second by question and clients at once (and the ratio to",
+        f"{peer}), and answers per second to one question for all studies:",
         "",
         *table(bench.finds, peer),
         "",
