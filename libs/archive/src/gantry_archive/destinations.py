@@ -16,7 +16,8 @@ from gantry_runtime.values import split_host_and_port
 class Destination:
     """A partner that can be sent to: where it listens and the two AE titles of the association.
 
-    `sees_held`: studies that are held out of sight may be sent to it, if somebody asks.
+    `sees_held`: studies that are held out of sight may be sent to it, if somebody asks. `window`:
+    how many instances may wait for its answers at once, if it agrees.
     """
 
     ae_title: str
@@ -25,9 +26,10 @@ class Destination:
     calling_ae: str
     tls: OutgoingTLS | None = None
     sees_held: bool = False
+    window: int = 1
 
     def associate(
-        self, contexts: Sequence[ProposedContext], timeouts: Timeouts
+        self, contexts: Sequence[ProposedContext], timeouts: Timeouts, *, window: int = 1
     ) -> StorageAssociation:
         """An association with it. Raises as `StorageAssociation.open`."""
         return StorageAssociation.open(
@@ -38,6 +40,7 @@ class Destination:
             contexts=contexts,
             timeouts=timeouts,
             tls=self.tls,
+            window=window,
         )
 
 
@@ -54,6 +57,7 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 calling_ae=partner.calling_ae or settings.ae_titles[0],
                 tls=outgoing_tls(settings, partner),
                 sees_held=partner.sees == "held",
+                window=partner.window or 1,
             )
     return found
 

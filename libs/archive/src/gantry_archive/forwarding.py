@@ -53,6 +53,9 @@ _STATES = {
 }
 
 
+_Pair = tuple[PendingItem, StoredObject]
+
+
 class SendingObserver(Protocol):
     """Is told what was sent, for metrics; quick, and does not raise."""
 
@@ -77,6 +80,9 @@ class Sending:
     _failures_in_a_row: int = field(default=0, init=False)
     _progress: bool = field(default=False, init=False)
     _tried: set[str] = field(default_factory=set, init=False)
+    _careful: bool = field(default=False, init=False)
+    """An association was lost with several instances on it: from now on one at a time, so that
+    only the one that does it fails."""
 
     def stop(self, *, at_once: bool) -> None:
         """End the round after the item that is being sent, or in the middle of it."""
@@ -119,7 +125,7 @@ class Sending:
             self._send_batch(items)
 
     def _send_batch(self, items: Sequence[PendingItem]) -> None:
-        there: list[tuple[PendingItem, StoredObject]] = []
+        there: list[_Pair] = []
         for item in items:
             if item.stored is None:
                 self._settle(
@@ -132,7 +138,7 @@ class Sending:
         )
         for contexts in groups:
             classes = {context.SOPClassUID for context in contexts}
-            group: Sequence[tuple[PendingItem, StoredObject]]
+            group: Sequence[_Pair]
             group = [pair for pair in there if pair[1].SOPClassUID in classes]
             while group:
                 try:
@@ -147,7 +153,8 @@ class Sending:
     def _open(self, contexts: Sequence[ProposedContext]) -> StorageAssociation:
         self._check()
         try:
-            association = self.destination.associate(contexts, self.timeouts)
+            window = 1 if self._careful else self.destination.window
+            association = self.destination.associate(contexts, self.timeouts, window=window)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
             # Also a permanent rejection is no instance's fault: it is put right over there, or
             # here, and what waited then goes by itself.
@@ -156,38 +163,56 @@ class Sending:
         return association
 
     def _send_group(
-        self, association: StorageAssociation, group: Sequence[tuple[PendingItem, StoredObject]]
-    ) -> Sequence[tuple[PendingItem, StoredObject]]:
+        self, association: StorageAssociation, group: Sequence[_Pair]
+    ) -> Sequence[_Pair]:
         """Send the items of one association; what is left of them if the association is lost."""
+        waiting: dict[int, _Waiting] = {}
         with association:
-            for number, (item, stored) in enumerate(group):
-                self._check()
+            for number, pair in enumerate(group):
+                handled = False
                 try:
-                    self._send(association, item, stored)
-                except UnreadableObject as error:
-                    self._settle(item, ItemOutcome(ItemState.REFUSED, reason=why_unsent(error)))
+                    self._finish_if_stopped(association, waiting)
+                    self._begin(association, pair, waiting)
+                    handled = True
+                    while len(waiting) >= association.window:
+                        self._answered(association, waiting)
+                    if number + 1 == len(group):
+                        self._answer_all(association, waiting)
                 except Interrupted:
                     raise
-                except AssociationLost as error:
-                    self._settle(item, ItemOutcome(ItemState.FAILED, reason=str(error)))
-                    if isinstance(error, PeerTimedOut):  # each further item would cost as long
-                        raise _RoundFailed(str(error)) from error
-                else:
-                    continue
-                association.abort()
-                self._association = None
-                return group[number + 1 :]
+                except (AssociationLost, UnreadableObject) as error:
+                    on_it = [each.pair for each in waiting.values()]
+                    again = self._after_a_loss(error, on_it if handled else [*on_it, pair])
+                    association.abort()
+                    self._association = None
+                    return [*again, *group[number + 1 :]]
         self._association = None
         return ()
 
-    def _send(
-        self, association: StorageAssociation, item: PendingItem, stored: StoredObject
+    def _after_a_loss(self, error: Exception, on_it: list[_Pair]) -> list[_Pair]:
+        """Settle whose fault it was; what is to be sent once more."""
+        *others, last = on_it
+        if isinstance(error, UnreadableObject):
+            self._settle(last[0], ItemOutcome(ItemState.REFUSED, reason=why_unsent(error)))
+            return others
+        if others:  # whose fault it was will be seen
+            self._careful = True
+            return on_it
+        self._settle(last[0], ItemOutcome(ItemState.FAILED, reason=str(error)))
+        if isinstance(error, PeerTimedOut):  # each further item would cost as long
+            raise _RoundFailed(str(error)) from error
+        return []
+
+    def _begin(
+        self, association: StorageAssociation, pair: _Pair, waiting: dict[int, "_Waiting"]
     ) -> None:
+        """Send an item, whose answer is waited for then; or settle it, if it cannot be sent."""
+        item, stored = pair
         started = time.monotonic()
         before = association.bytes_sent
         try:
             with prepared(stored, association.contexts, store=self.store) as ready:
-                response = association.store(
+                message_id = association.begin_store(
                     SOPClassUID=stored.SOPClassUID,
                     SOPInstanceUID=item.SOPInstanceUID,
                     context=ready.context,
@@ -195,25 +220,40 @@ class Sending:
                 )
         except (NotSendable, ObjectNotFound) as error:
             outcome = ItemOutcome(ItemState.REFUSED, reason=why_unsent(error))
+            self._settle(item, outcome, seconds=time.monotonic() - started)
+            return
         except AssociationLost:
             raise
         except TransientError as error:
             raise _RoundFailed(str(error)) from error
-        else:
-            answer = read_store_status(response.status)
-            plain = answer.result is StoreResult.ACCEPTED and not response.status
-            outcome = ItemOutcome(
-                _STATES[answer.result],
-                status=response.status,
-                reason=None if plain else answer.reason,
-                object_id=stored.object_id,
-            )
-        self._settle(
-            item,
-            outcome,
-            size=association.bytes_sent - before,
-            seconds=time.monotonic() - started,
+        waiting[message_id] = _Waiting(pair, started, association.bytes_sent - before)
+
+    def _answered(self, association: StorageAssociation, waiting: dict[int, "_Waiting"]) -> None:
+        """Settle the item that the next answer is about."""
+        message_id, response = association.next_answer()
+        sent = waiting.pop(message_id)
+        item, stored = sent.pair
+        answer = read_store_status(response.status)
+        plain = answer.result is StoreResult.ACCEPTED and not response.status
+        outcome = ItemOutcome(
+            _STATES[answer.result],
+            status=response.status,
+            reason=None if plain else answer.reason,
+            object_id=stored.object_id,
         )
+        seconds = time.monotonic() - sent.started
+        self._settle(item, outcome, size=sent.size, seconds=seconds)
+
+    def _answer_all(self, association: StorageAssociation, waiting: dict[int, "_Waiting"]) -> None:
+        while waiting:
+            self._answered(association, waiting)
+
+    def _finish_if_stopped(
+        self, association: StorageAssociation, waiting: dict[int, "_Waiting"]
+    ) -> None:
+        if self._stopped:
+            self._answer_all(association, waiting)
+        self._check()
 
     def _settle(
         self, item: PendingItem, outcome: ItemOutcome, *, size: int = 0, seconds: float = 0.0
@@ -234,6 +274,15 @@ class Sending:
     def _check(self) -> None:
         if self._stopped:
             raise _Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An item whose answer is waited for; `size` are the bytes of its data set."""
+
+    pair: _Pair
+    started: float
+    size: int
 
 
 class _Stopped(Exception):

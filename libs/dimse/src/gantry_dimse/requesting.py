@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
+    AsynchronousOperationsWindowNegotiation,
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
@@ -54,12 +55,13 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requested:
-    """An open association: the connection, what was agreed on, and the peer's largest PDU (bytes;
-    0: it has no limit)."""
+    """An open association: the connection, what was agreed on, the peer's largest PDU (bytes; 0:
+    it has no limit), and how many requests may wait for their answers at once."""
 
     wire: Wire
     contexts: NegotiatedContexts
     peer_maximum: int
+    window: int = 1
 
 
 def request_association(
@@ -71,14 +73,17 @@ def request_association(
     contexts: Sequence[ProposedContext],
     timeouts: Timeouts,
     tls: OutgoingTLS | None = None,
+    window: int = 1,
 ) -> Requested:
     """Connect and negotiate (PS3.8 7.1), over TLS where it is given.
+
+    `window`: how many requests may wait for their answers at once, if the peer agrees.
 
     Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
     `AssociationLost`; the connection is closed then.
     """
     proposed = _presentation_contexts(contexts)
-    request = _encode_request(calling_ae, called_ae, proposed)
+    request = _encode_request(calling_ae, called_ae, proposed, window)
     connection = _connect(host, port, timeouts, tls)
     try:
         connection.send([request])
@@ -86,7 +91,7 @@ def request_association(
         answer = connection.receive(deadline, timeouts.acse, "answer the association request")
         match answer.type:
             case pdu.A_ASSOCIATE_AC:
-                requested = _accepted(connection, proposed, answer)
+                requested = _accepted(connection, proposed, answer, window)
             case pdu.A_ASSOCIATE_RJ:
                 # PS3.8 Table 9-21: reserved, result, source, reason.
                 result, source, reason = (*answer.body[1:4], 0, 0, 0)[:3]
@@ -127,7 +132,9 @@ def _presentation_contexts(contexts: Sequence[ProposedContext]) -> list[Presenta
     return proposed
 
 
-def _encode_request(calling_ae: str, called_ae: str, proposed: list[PresentationContext]) -> bytes:
+def _encode_request(
+    calling_ae: str, called_ae: str, proposed: list[PresentationContext], window: int
+) -> bytes:
     maximum = MaximumLengthNotification()
     maximum.maximum_length_received = _OUR_MAXIMUM
     implementation = ImplementationClassUIDNotification()
@@ -140,11 +147,18 @@ def _encode_request(calling_ae: str, called_ae: str, proposed: list[Presentation
     primitive.called_ae_title = called_ae
     primitive.presentation_context_definition_list = proposed
     primitive.user_information = [maximum, implementation, version]
+    if window > 1:  # not otherwise: some devices break the connection at the sight of it
+        operations = AsynchronousOperationsWindowNegotiation()
+        operations.maximum_number_operations_invoked = window
+        operations.maximum_number_operations_performed = 1
+        primitive.user_information.append(operations)
     encoded: bytes = A_ASSOCIATE_RQ(primitive).encode()
     return encoded
 
 
-def _accepted(connection: Wire, proposed: list[PresentationContext], answer: PDU) -> Requested:
+def _accepted(
+    connection: Wire, proposed: list[PresentationContext], answer: PDU, window: int
+) -> Requested:
     acceptance = A_ASSOCIATE_AC()
     try:
         if len(answer.body) < _SHORTEST_ACCEPTANCE:
@@ -154,6 +168,11 @@ def _accepted(connection: Wire, proposed: list[PresentationContext], answer: PDU
         results = primitive.presentation_context_definition_results_list
         maximum = int(primitive.maximum_length_received or 0)
         negotiated = negotiate_as_requestor(proposed, results)
+        granted = [
+            int(item.maximum_number_operations_invoked)
+            for item in primitive.user_information
+            if isinstance(item, AsynchronousOperationsWindowNegotiation)
+        ]
     except Exception as error:
         # pynetdicom's decoder raises whatever odd bytes lead to
         _abort(connection)
@@ -168,7 +187,13 @@ def _accepted(connection: Wire, proposed: list[PresentationContext], answer: PDU
         and context.transfer_syntax
         and context.transfer_syntax[0] in offered[context.context_id]
     ]
-    return Requested(wire=connection, contexts=NegotiatedContexts(accepted), peer_maximum=maximum)
+    return Requested(
+        wire=connection,
+        contexts=NegotiatedContexts(accepted),
+        peer_maximum=maximum,
+        # PS3.7 D.3.3.3: who does not answer it takes one at a time; 0 is any number.
+        window=min(window, granted[0] or window) if granted else 1,
+    )
 
 
 def _abort(connection: Wire) -> None:

@@ -1,8 +1,8 @@
 """An association on which we are the SCU: messages sent and their responses read, in one thread."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +28,9 @@ class Response:
 
     elements: Mapping[int, bytes]
     status: int
-    data_set: bytes | None
+    message_id: int
+    """Of the request."""
+    data_set: bytes | None = None
 
     @property
     def error_comment(self) -> str:
@@ -54,6 +56,8 @@ class RequestorAssociation:
             raise PeerBrokeProtocol(str(error)) from error
         self._message_id = 0
         self._open = True
+        self.window = requested.window
+        """How many requests may wait for their answers at once."""
         self.bytes_sent = 0
         """Of data sets, over this association."""
 
@@ -68,8 +72,11 @@ class RequestorAssociation:
         contexts: Sequence[ProposedContext],
         timeouts: Timeouts | None = None,
         tls: OutgoingTLS | None = None,
+        window: int = 1,
     ) -> Self:
         """Connect to a peer, over TLS where it is given, and negotiate.
+
+        `window`: how many requests may wait for their answers at once, if the peer agrees.
 
         Raises `Unreachable`, `RejectedPermanently`, `RejectedForNow`, `NoAcceptedContext` or an
         `AssociationLost`.
@@ -83,6 +90,7 @@ class RequestorAssociation:
             contexts=contexts,
             timeouts=timeouts,
             tls=tls,
+            window=window,
         )
         return cls(requested, timeouts)
 
@@ -153,10 +161,8 @@ class RequestorAssociation:
             self.bytes_sent += batch.data
             self._wire.send(batch.buffers)
 
-    def _response(
-        self, expected: int, message_id: int, *, timeout: float | None = None
-    ) -> Response:
-        """The next message, which must be this response; its data set has at most 1 MiB."""
+    def _response(self, expected: int, *message_ids: int, timeout: float | None = None) -> Response:
+        """The next message, a response to one of these; its data set has at most 1 MiB."""
         timeout = timeout or self._timeouts.dimse
         deadline = time.monotonic() + timeout
         command, data_set = bytearray(), bytearray()
@@ -183,7 +189,7 @@ class RequestorAssociation:
                         raise PeerBrokeProtocol("a command set without an end")
                     if not flags & pdu.LAST_FRAGMENT:
                         continue
-                    answer, more = _read_answer(bytes(command), expected, message_id)
+                    answer, more = _read_answer(bytes(command), expected, message_ids)
                     if not more:
                         return answer
                 elif flags & pdu.COMMAND_FRAGMENT:
@@ -193,10 +199,12 @@ class RequestorAssociation:
                     if len(data_set) > _LARGEST_DATA_SET:
                         raise PeerBrokeProtocol("a response without an end")
                     if flags & pdu.LAST_FRAGMENT:
-                        return Response(answer.elements, answer.status, bytes(data_set))
+                        return replace(answer, data_set=bytes(data_set))
 
 
-def _read_answer(command: bytes, expected: int, message_id: int) -> tuple[Response, bool]:
+def _read_answer(
+    command: bytes, expected: int, message_ids: Collection[int]
+) -> tuple[Response, bool]:
     """The response without its data set, and whether one follows."""
     try:
         elements = cs.read_command_set(command)
@@ -205,11 +213,11 @@ def _read_answer(command: bytes, expected: int, message_id: int) -> tuple[Respon
         status = cs.number(elements, cs.STATUS)
     except ValueError as error:
         raise PeerBrokeProtocol(str(error)) from error
-    if field != expected or answered != message_id:
+    if field != expected or answered not in message_ids:
         raise PeerBrokeProtocol("an answer to something else")
     # Some peers leave out the data set type, which says the same as their silence.
     kind = elements.get(cs.COMMAND_DATA_SET_TYPE, cs.us(NO_DATA_SET))
-    return Response(elements, status, None), kind != cs.us(NO_DATA_SET)
+    return Response(elements, status, answered), kind != cs.us(NO_DATA_SET)
 
 
 def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -10,6 +10,7 @@ from gantry_dimse import command_sets as cs
 from gantry_dimse.command import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, RESPONSE
 from gantry_dimse.message_pdus import MoveOriginator, encode_store_request
 from gantry_dimse.proposals import NegotiatedContext
+from gantry_dimse.requesting import Requested, Timeouts
 from gantry_dimse.requestor import RequestorAssociation
 from gantry_domain.sop_classes import VERIFICATION
 
@@ -27,6 +28,11 @@ class StoreResponse:
 
 class StorageAssociation(RequestorAssociation):
     """An association on which we send instances, or a C-ECHO."""
+
+    def __init__(self, requested: Requested, timeouts: Timeouts) -> None:
+        """See `open`."""
+        super().__init__(requested, timeouts)
+        self._unanswered: list[int] = []
 
     def accepts(self, SOPClassUID: str, transfer_syntax: str) -> NegotiatedContext | None:
         """The context in which an instance can be sent as it is stored."""
@@ -48,6 +54,28 @@ class StorageAssociation(RequestorAssociation):
 
         Raises an `AssociationLost`, or what `chunks` raises; the association is aborted then.
         """
+        self.begin_store(
+            SOPClassUID=SOPClassUID,
+            SOPInstanceUID=SOPInstanceUID,
+            context=context,
+            chunks=chunks,
+            move_originator=move_originator,
+        )
+        return self.next_answer()[1]
+
+    def begin_store(
+        self,
+        *,
+        SOPClassUID: str,
+        SOPInstanceUID: str,
+        context: NegotiatedContext,
+        chunks: Iterable[bytes | memoryview],
+        move_originator: MoveOriginator | None = None,
+    ) -> int:
+        """Send one instance as `store` does, and do not wait for its answer: the message's id.
+
+        At most `window` may wait at once.
+        """
         message_id = self._next_message_id()
         command = encode_store_request(
             SOPClassUID=SOPClassUID,
@@ -57,11 +85,24 @@ class StorageAssociation(RequestorAssociation):
         )
         try:
             self._send_message(context.id, command, chunks)
-            answer = self._response(C_STORE_RQ | RESPONSE, message_id)
         except BaseException:  # in the middle of a message nothing else can be sent
             self.abort()
             raise
-        return StoreResponse(answer.status, answer.error_comment)
+        self._unanswered.append(message_id)
+        return message_id
+
+    def next_answer(self) -> tuple[int, StoreResponse]:
+        """The next answer to what was begun, in the peer's order, with the id of its message.
+
+        Raises an `AssociationLost`; the association is aborted then.
+        """
+        try:
+            answer = self._response(C_STORE_RQ | RESPONSE, *self._unanswered)
+        except BaseException:  # whose answer is missing cannot be told
+            self.abort()
+            raise
+        self._unanswered.remove(answer.message_id)
+        return answer.message_id, StoreResponse(answer.status, answer.error_comment)
 
     def echo(self) -> int:
         """C-ECHO (PS3.7 9.1.5) in the accepted context for Verification: the peer's status."""

@@ -48,6 +48,10 @@ class Partner(Section):
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
 
+    window: Annotated[int, Field(ge=2, le=64)] | None = None
+    """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
+    None: one, and it is not asked."""
+
     @model_validator(mode="after")
     def _tls_is_to_an_address(self) -> Self:
         if self.tls and self.address is None:

@@ -80,10 +80,16 @@ class ForwardingArchive:
                 connection, destination=to, owner=owner, lease=LEASE, concurrency=concurrency
             )
 
-    def sending(self, port: int, claimed: leases.Claim, policy: RetryPolicy = POLICY) -> Sending:
+    def sending(
+        self, port: int, claimed: leases.Claim, policy: RetryPolicy = POLICY, *, window: int = 1
+    ) -> Sending:
         """One round of a claimed delivery."""
         destination = Destination(
-            ae_title=claimed.destination, host="127.0.0.1", port=port, calling_ae="GANTRY"
+            ae_title=claimed.destination,
+            host="127.0.0.1",
+            port=port,
+            calling_ae="GANTRY",
+            window=window,
         )
         return Sending(
             claim=claimed,
@@ -95,11 +101,11 @@ class ForwardingArchive:
             observer=self,
         )
 
-    def send(self, port: int, *, policy: RetryPolicy = POLICY) -> leases.Finished:
+    def send(self, port: int, *, policy: RetryPolicy = POLICY, window: int = 1) -> leases.Finished:
         """Claim what is due for PEER and send one round of it."""
         claimed = self.claim()
         assert claimed is not None
-        return self.sending(port, claimed, policy).run()
+        return self.sending(port, claimed, policy, window=window).run()
 
     def line(self, pk: int) -> lists.DeliveryLine:
         """A delivery as people see it."""

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import MaximumLengthNotification
+from pynetdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    MaximumLengthNotification,
+)
 
 from gantry_dimse import command_sets as cs
 from gantry_dimse.proposals import ProposedContext
@@ -27,13 +30,27 @@ def receive(connection: socket.socket) -> tuple[int, bytes]:
     return kind, head + connection.recv(length, socket.MSG_WAITALL)
 
 
-def accept(connection: socket.socket, *, maximum: int = 16384) -> None:
-    """Read the A-ASSOCIATE-RQ and accept its first context."""
+def accept(connection: socket.socket, *, maximum: int = 16384, window: int | None = None) -> int:
+    """Read the A-ASSOCIATE-RQ and accept its first context.
+
+    Returns the window of asynchronous operations that it asks for, 1 if it asks for none; `window`
+    is granted.
+    """
     kind, encoded = receive(connection)
     assert kind == 1
     request = A_ASSOCIATE_RQ()
     request.decode(encoded)
     primitive = request.to_primitive()
+    asked = [
+        item.maximum_number_operations_invoked
+        for item in primitive.user_information
+        if isinstance(item, AsynchronousOperationsWindowNegotiation)
+    ]
+    granted = []
+    if window is not None:
+        granted.append(AsynchronousOperationsWindowNegotiation())
+        granted[0].maximum_number_operations_invoked = window
+        granted[0].maximum_number_operations_performed = 1
     context = primitive.presentation_context_definition_list[0]
     context.result = 0
     context.transfer_syntax = context.transfer_syntax[:1]
@@ -45,9 +62,28 @@ def accept(connection: socket.socket, *, maximum: int = 16384) -> None:
         item
         for item in primitive.user_information
         if type(item).__name__.startswith("Implementation")
-    ] + [length]
+    ] + [length, *granted]
     primitive.result = 0
     connection.sendall(A_ASSOCIATE_AC(primitive).encode())
+    return asked[0] if asked else 1
+
+
+def receive_store(connection: socket.socket) -> tuple[int, str]:
+    """One C-STORE request, read to its end: its message's id and its SOP Instance UID."""
+    elements: dict[int, bytes] = {}
+    while True:
+        kind, encoded = receive(connection)
+        assert kind == 4, f"PDU {kind}"
+        offset = 6
+        while offset < len(encoded):
+            length, _context, flags = struct.unpack_from(">LBB", encoded, offset)
+            fragment = encoded[offset + 6 : offset + 4 + length]
+            offset += 4 + length
+            if flags & 1:
+                elements = cs.read_command_set(fragment)
+            elif flags & 2:
+                uid = elements[cs.AFFECTED_SOP_INSTANCE_UID].rstrip(b"\0").decode()
+                return cs.number(elements, cs.MESSAGE_ID), uid
 
 
 def answer(status: int, message_id: int = 1, field: int = 0x8001) -> bytes:
