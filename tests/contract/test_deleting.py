@@ -1,12 +1,16 @@
 """Deleting: hidden at every door at once, purged later, taken back before; and what comes again."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 from pydicom import Dataset
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from gantry_archive.deleting import Subject, delete_subject, purge_deleted, restore_deleted
@@ -38,6 +42,7 @@ from gantry_testkit.stored import (
     states,
     with_changes,
 )
+from gantry_testkit.waiting import until
 
 RULES = ReadingRules()
 NOW = timedelta(microseconds=1)
@@ -346,6 +351,44 @@ def test_an_object_that_went_before_its_row_is_made_good(shelf):
         shelf.store.delete(object_key(each.object_id))
     assert shelf.purge() == 4
     assert states(shelf.engine, sent) == [None] * 4
+
+
+_PURGE = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from gantry_archive.deleting import purge_deleted
+from gantry_stores.index.database import make_engine
+from gantry_stores.objects import DirectoryStore
+purge_deleted(DirectoryStore(Path(sys.argv[1])), make_engine(sys.argv[2]),
+              after=timedelta(microseconds=1), seconds=60)
+"""
+
+
+def test_a_process_that_is_killed_in_the_middle_leaves_what_the_next_one_finds(
+    engine: Engine, postgres_url: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(engine, DirectoryStore(tmp_path / "objects"))
+    ds, kept = a_study(), a_study(series=1)
+    sent = shelf.put(*ds)
+    shelf.put(*kept)
+    shelf.delete(ds[0])
+    with engine.connect() as other:
+        # It stands still with the objects out of the store, and their rows not out of the index.
+        other.execute(text("SELECT 1 FROM deleted_object FOR UPDATE"))
+        arguments = [sys.executable, "-c", _PURGE, str(tmp_path / "objects"), postgres_url]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE) as purging:
+            until(
+                lambda: purging.poll() is not None or len(list(shelf.store.list(OBJECTS))) == 2,
+                "the objects are gone",
+            )
+            assert purging.poll() is None, purging.stderr and purging.stderr.read()
+            purging.kill()
+    assert states(engine, sent) == [("deleted", None)] * 4
+    assert shelf.purge() == 4
+    assert states(engine, sent) == [None] * 4
+    assert shelf.deletion_states() == ["purged"]
+    assert shelf.visible() == {each.SOPInstanceUID for each in kept}
 
 
 class _Failing(DirectoryStore):
