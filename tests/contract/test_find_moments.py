@@ -169,7 +169,7 @@ def values(one: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     dates=values(days),

@@ -27,6 +27,7 @@ from gantry_testkit.tls_door import TlsDoor
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 QUICK = Timeouts(connect=3, acse=3, dimse=5, network=3)
+HASTY = Timeouts(connect=3, acse=0.3)
 LARGE = 2 << 20
 
 
@@ -76,11 +77,13 @@ def scp(authority: Authority) -> Iterator[SecureScp]:
     scp.close()
 
 
-def call(port: int, tls: OutgoingTLS | None) -> StorageAssociation:
+def call(
+    port: int, tls: OutgoingTLS | None, timeouts: Timeouts = QUICK
+) -> StorageAssociation:
     destination = Destination(
         ae_title="SECURE", host="127.0.0.1", port=port, calling_ae="GANTRY", tls=tls
     )
-    return destination.associate([ProposedContext(CT, (EXPLICIT,))], QUICK)
+    return destination.associate([ProposedContext(CT, (EXPLICIT,))], timeouts)
 
 
 def store(association: StorageAssociation, size: int = 1000) -> int:
@@ -168,7 +171,7 @@ def test_a_peer_that_stops_reading_is_given_up(tmp_path: Path, hostile: Hostile)
     tls = OutgoingTLS(ca=door.ca_file)
     begun = time.monotonic()
     with pytest.raises(PeerTimedOut):
-        call(door.port, tls)
+        call(door.port, tls, HASTY)
     assert time.monotonic() - begun < 20
     assert door.taken == 1
     door.close()

@@ -328,7 +328,7 @@ def begins(words: list[str], group: list[str]) -> bool:
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.lists(st.sampled_from(NAMES).map(letters).map(str.split).filter(bool), max_size=3),
