@@ -1,0 +1,1 @@
+"""Orders as the worklist has them: their attributes, their changes, their states, questions."""
