@@ -1,0 +1,171 @@
+"""The tables of orders, beside those of images.
+
+    order_patient 1-n order_ 1-n order_step n-m performed_step
+    hl7_message
+
+A row of `order_` is a requested procedure. Searchable columns follow
+`gantry_domain.orders.attributes`, their text is as in the other tables; `attributes` has all of a
+place, in the DICOM JSON model.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from gantry_domain.orders.attributes import Place, searchable_attributes
+from gantry_stores.index.schema import metadata
+
+
+def _searchable(place: Place) -> list[Column[str]]:
+    return [Column(attribute.column, Text) for attribute in searchable_attributes(place)]
+
+
+def _surrogate() -> Column[int]:
+    return Column("pk", BigInteger, Identity(), primary_key=True)
+
+
+def _moment(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+order_patient = Table(
+    "order_patient",
+    metadata,
+    _surrogate(),
+    Column("partition", Text, nullable=False),
+    # PatientID and issuer, as JSON.
+    Column("identity", Text, nullable=False),
+    *_searchable(Place.PATIENT),
+    Column("attributes", JSONB, nullable=False),
+    # Whose orders are those that still come under this identifier.
+    Column("merged_into", ForeignKey("order_patient.pk"), index=True),
+    _moment("updated_at"),
+    UniqueConstraint("partition", "identity"),
+)
+
+order_ = Table(
+    "order_",
+    metadata,
+    _surrogate(),
+    Column("partition", Text, nullable=False),
+    Column("patient_pk", ForeignKey("order_patient.pk"), nullable=False, index=True),
+    Column("study_instance_uid", Text, nullable=False),
+    # Whether somebody told the Requested Procedure ID, by which two procedures differ.
+    Column("procedure_told", Boolean, nullable=False),
+    *_searchable(Place.ORDER),
+    Column("attributes", JSONB, nullable=False),
+    _moment("created_at"),
+    _moment("updated_at"),
+    Index(None, "partition", "accession_number"),
+    Index("ix_order__placer", "partition", "placer_order_number_imaging_service_request"),
+    Index("ix_order__filler", "partition", "filler_order_number_imaging_service_request"),
+    Index(None, "partition", "study_instance_uid"),
+)
+
+order_step = Table(
+    "order_step",
+    metadata,
+    _surrogate(),
+    Column("order_pk", ForeignKey("order_.pk", ondelete="CASCADE"), nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("position", SmallInteger, nullable=False),
+    # Whether somebody told the Scheduled Procedure Step ID.
+    Column("number_told", Boolean, nullable=False),
+    Column("state", Text, nullable=False, server_default="scheduled"),
+    Column("scheduled_station_ae_title", ARRAY(Text), nullable=False, server_default="{}"),
+    *_searchable(Place.STEP),
+    Column("attributes", JSONB, nullable=False),
+    _moment("updated_at"),
+    UniqueConstraint("order_pk", "position"),
+    CheckConstraint(
+        "state IN ('scheduled', 'arrived', 'in_progress', 'completed', 'discontinued',"
+        " 'cancelled')",
+        name="state",
+    ),
+    # The order of a worklist; in this form one comparison of rows continues a page.
+    Index(
+        "ix_order_step_worklist",
+        "partition",
+        text("coalesce(scheduled_procedure_step_start_date, '')"),
+        text("coalesce(scheduled_procedure_step_start_time, '')"),
+        "pk",
+        postgresql_where=text("state IN ('scheduled', 'arrived', 'in_progress')"),
+    ),
+)
+
+# A performed procedure step, as the modality tells it.
+performed_step = Table(
+    "performed_step",
+    metadata,
+    _surrogate(),
+    Column("partition", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("calling_ae", Text, nullable=False),
+    # What it says it made: an object of the archive is expected for each.
+    Column("instances", Integer, nullable=False, server_default="0"),
+    Column("study_instance_uids", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("attributes", JSONB, nullable=False),
+    _moment("created_at"),
+    _moment("updated_at"),
+    UniqueConstraint("partition", "sop_instance_uid"),
+    CheckConstraint("state IN ('IN PROGRESS', 'COMPLETED', 'DISCONTINUED')", name="state"),
+)
+
+performed_for = Table(
+    "performed_for",
+    metadata,
+    Column("step_pk", ForeignKey("order_step.pk", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "performed_pk",
+        ForeignKey("performed_step.pk", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+)
+
+# Messages as they came, kept for a while.
+hl7_message = Table(
+    "hl7_message",
+    metadata,
+    _surrogate(),
+    _moment("received_at"),
+    Column("partition", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("sending_application", Text, nullable=False),  # MSH-3
+    Column("sending_facility", Text, nullable=False),  # MSH-4
+    Column("control_id", Text, nullable=False),  # MSH-10
+    Column("kind", Text, nullable=False),  # such as ORM^O01
+    Column("sha256", LargeBinary, nullable=False),
+    Column("ack", Text, nullable=False),
+    Column("reason", Text),
+    Column("findings", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("content", LargeBinary, nullable=False),
+    CheckConstraint("ack IN ('AA', 'AE', 'AR')", name="ack"),
+    Index(None, "received_at"),
+    # What was accepted once is acknowledged again, and has no effect.
+    Index(
+        "uq_hl7_message_accepted",
+        "sending_application",
+        "sending_facility",
+        "control_id",
+        "sha256",
+        unique=True,
+        postgresql_where=text("ack = 'AA'"),
+    ),
+)
