@@ -1,13 +1,13 @@
 """The image's health check: every supervisor that listens in this container is ready.
 
-A container runs one role, so the ports of the other two refuse; none listening is not healthy.
+A container runs one role, so the ports of the others refuse; none listening is not healthy.
 """
 
 import http.client
 import os
 import sys
 
-_SUPERVISORS = (9101, 9102, 9103)
+_SUPERVISORS = (9101, 9102, 9103, 9104)
 _TIMEOUT = 4.0
 
 

@@ -140,7 +140,7 @@ def main() -> int:
     connect = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U gantry -d gantry -c'
 
     def clean() -> None:
-        for role in ("ingress", "worker", "query"):
+        for role in ("ingress", "worker", "query", "worklist"):
             podman("pod", "rm", "--force", f"pacs-gantry-{role}-pod-0", check=False)
         podman("pod", "rm", "--force", "pacs-gantry-migrate", check=False)
         for volume in ("objects", "configuration", "migration"):
@@ -162,7 +162,8 @@ def main() -> int:
             return 1
         print("play_kube: migrated")
         play(services, arguments.network)
-        pods = {role: f"pacs-gantry-{role}-pod-0" for role in ("ingress", "worker", "query")}
+        roles = ("ingress", "worker", "query", "worklist")
+        pods = {role: f"pacs-gantry-{role}-pod-0" for role in roles}
         for role, pod in pods.items():
             await_state(f"{role} is ready", f"{pod}-{role}", ["python", "/usr/local/bin/healthy"])
         script = (CHART / "files" / "first_study.py").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from blackbox.dicomweb import Archive
 from blackbox.index import Index
-from blackbox.run import Gantry
+from blackbox.run import SERVICES, Gantry
 from blackbox.stores import BucketStore, NewStore
 
 CONFIG = """
@@ -53,7 +53,7 @@ def gantry(new_store: NewStore) -> Iterator[Gantry]:
     try:
         run.start()
         yield run
-        restarts = {service: run.restarts(service) for service in ("ingress", "worker", "query")}
+        restarts = {service: run.restarts(service) for service in SERVICES}
         assert not any(restarts.values()), f"processes were restarted: {restarts}"
         run.stop_cleanly()
     finally:

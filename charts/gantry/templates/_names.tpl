@@ -39,6 +39,10 @@ query:
   ports: {http: 8080, dimse: 11113, metrics: 9103{{ with .Values.config.listen.query_tls_port }}, dimse-tls: {{ . }}{{ end }}}
   metric: gantry_query_http_requests_active
   query: sum(gantry_query_http_requests_active{namespace="NAMESPACE"})
+worklist:
+  ports: {dimse: 11114, hl7: 2575, metrics: 9104}
+  metric: gantry_worklist_associations_active
+  query: sum(gantry_worklist_associations_active{namespace="NAMESPACE"})
 {{- end -}}
 
 {{- define "gantry.podSecurity" -}}
@@ -99,7 +103,8 @@ capabilities: {drop: [ALL]}
 {{- if eq $store "accept" }}yes{{ end -}}
 {{- end -}}
 
-{{- /* "yes" where some partner may call from given hosts alone. */ -}}
+{{- /* Not empty where some partner, or whoever sends HL7, may call from given hosts alone. */ -}}
 {{- define "gantry.filtersHosts" -}}
 {{- range .Values.config.partners }}{{- if .hosts }}yes{{- end }}{{- end -}}
+{{- with .Values.config.hl7 }}{{- if .hosts }}yes{{- end }}{{- end -}}
 {{- end -}}

@@ -29,13 +29,16 @@ ROOT = Path(__file__).parents[3]
 PORTS = {
     "dimse": 11112,
     "find": 11113,
+    "orders": 11114,
+    "hl7": 2575,
     "http": 8080,
     "ingress": 9101,
     "worker": 9102,
     "query": 9103,
+    "worklist": 9104,
 }
-_ALL_PORTS = (*PORTS.values(), 11114, 2575, 9104)
-SERVICES = ("ingress", "worker", "query")
+_ALL_PORTS = tuple(PORTS.values())
+SERVICES = ("ingress", "worker", "query", "worklist")
 
 
 # While this process lives, no other test process takes these; the testkit does the same.

@@ -27,6 +27,7 @@ _MODULES = (
     "gantry_worker.metrics",
     "gantry_worker.forward_metrics",
     "gantry_query.metrics",
+    "gantry_worklist.metrics",
 )
 _SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 

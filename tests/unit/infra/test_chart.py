@@ -11,7 +11,9 @@ import yaml
 from gantry_ingress import app as ingress_app
 from gantry_query import app as query_app
 from gantry_worker import app as worker_app
+from gantry_worklist import app as worklist_app
 
+ROLES = ("ingress", "worker", "query", "worklist")
 KUBERNETES = ("1.31.0", "1.34.0", "1.37.0")
 # Of operators; kubernetes-validate has no schema of them.
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
@@ -45,7 +47,7 @@ def test_names_are_unique(rendered: Any) -> None:
 
 def test_every_container_is_bounded_and_unprivileged(rendered: Any) -> None:
     pods = dict(rendered.pods())
-    assert len(pods) == 5
+    assert len(pods) == 6
     for name, pod in pods.items():
         assert pod["enableServiceLinks"] is False, name
         assert pod["automountServiceAccountToken"] is False, name
@@ -66,7 +68,7 @@ def test_every_container_is_bounded_and_unprivileged(rendered: Any) -> None:
 
 def test_every_service_is_probed_over_http(rendered: Any) -> None:
     deployments = rendered.of("Deployment")
-    assert set(deployments) == {f"pacs-gantry-{role}" for role in ("ingress", "worker", "query")}
+    assert set(deployments) == {f"pacs-gantry-{role}" for role in ROLES}
     for deployment in deployments.values():
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
@@ -80,7 +82,12 @@ def test_every_service_is_probed_over_http(rendered: Any) -> None:
 
 
 def test_pods_are_given_longer_than_a_drain(rendered: Any) -> None:
-    drain = max(ingress_app.STOP_GRACE, query_app.STOP_GRACE, worker_app._STOP_GRACE)
+    drain = max(
+        ingress_app.STOP_GRACE,
+        query_app.STOP_GRACE,
+        worker_app._STOP_GRACE,
+        worklist_app.STOP_GRACE,
+    )
     for deployment in rendered.of("Deployment").values():
         pod = deployment["spec"]["template"]["spec"]
         (container,) = pod["containers"]
@@ -110,6 +117,9 @@ def test_gantry_accepts_the_configuration(rendered: Any, tmp_path: Any) -> None:
         if role == "query":
             assert ports["dimse"] == settings.ports.query_dimse
             assert ports["http"] == settings.ports.http
+        if role == "worklist":
+            assert ports["dimse"] == settings.ports.worklist
+            assert ports["hl7"] == settings.ports.hl7
         names = {variable["name"] for variable in container["env"]}
         assert "GANTRY_DATABASE_PASSWORD" in names
 
@@ -220,7 +230,7 @@ def test_autoscalers_name_metrics_that_exist(chart: Any, everything: Any, regist
 
 
 def test_disruption_budgets_only_where_a_pod_can_go(chart: Any) -> None:
-    assert len(chart.render({}).of("PodDisruptionBudget")) == 3
+    assert len(chart.render({}).of("PodDisruptionBudget")) == 4
     assert not chart.render(chart.values("minimal")).of("PodDisruptionBudget")
 
 
@@ -240,7 +250,7 @@ def test_the_operators_manifests_carry_rules_and_names(everything: Any, registry
     assert sum(len(group["rules"]) for group in rules) > 20
     monitors = everything.of("ServiceMonitor")
     services = everything.of("Service")
-    for role in ("ingress", "worker", "query"):
+    for role in ROLES:
         spec = monitors[f"pacs-gantry-{role}"]["spec"]
         wanted = spec["selector"]["matchLabels"]
         chosen = [

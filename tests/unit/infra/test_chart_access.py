@@ -160,6 +160,10 @@ def test_the_front_door_reaches_the_port_of_queries(chart: Any, tmp_path: Any) -
         peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in dimse["from"]
     }
     assert callers == {"ingress", "test"}
+    assert settings.worklist_place == ("pacs-gantry-worklist", 11114)
+    rules = rendered.of("NetworkPolicy")["pacs-gantry-worklist"]["spec"]["ingress"]
+    (worklist,) = [rule for rule in rules if rule["ports"][0]["port"] == "dimse"]
+    assert worklist["from"] == dimse["from"]
     own = chart.render({"config": {"ingress": {"front_door": {"query": "elsewhere:104"}}}})
     assert own.settings("configuration", tmp_path).query_place == ("elsewhere", 104)
 

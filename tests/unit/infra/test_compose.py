@@ -15,7 +15,7 @@ from gantry_runtime.settings import load_settings
 ROOT = Path(__file__).parents[3]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ROLES = ("ingress", "worker", "query")
+ROLES = ("ingress", "worker", "query", "worklist")
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -41,10 +41,12 @@ def test_the_image_exposes_the_ports_of_the_settings(tmp_path: Path) -> None:
     ports = load_settings({"GANTRY_DATA": str(tmp_path)}).ports
     exposed = re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)
     assert exposed is not None
-    supervisors = {ports.ingress_metrics, ports.worker_metrics, ports.query_metrics}
+    supervisors = {getattr(ports, f"{role}_metrics") for role in ROLES}
     assert {int(port) for port in exposed[1].split()} == supervisors | {
         ports.dimse,
         ports.query_dimse,
+        ports.worklist,
+        ports.hl7,
         ports.http,
     }
     healthy = (ROOT / "infra" / "docker" / "healthy.py").read_text(encoding="utf-8")

@@ -106,6 +106,8 @@ class Answering:
                 data_set=bool(answer.identifier),
                 offending=answer.offending,
                 sub_operations=answer.sub_operations,
+                error_id=answer.error_id,
+                SOPInstanceUID=answer.SOPInstanceUID,
             )
             head = encode_command(operation.context_id, response, self._peer_max_pdu)
             if code in PENDING_CODES and answer.identifier:

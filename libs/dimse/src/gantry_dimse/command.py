@@ -14,6 +14,8 @@ C_GET_RQ = 0x0010
 C_FIND_RQ = 0x0020
 C_MOVE_RQ = 0x0021
 C_ECHO_RQ = 0x0030
+N_SET_RQ = 0x0120
+N_CREATE_RQ = 0x0140
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 
@@ -38,7 +40,8 @@ class MalformedCommand(Exception):
 class Command:
     """A command set of the peer's; UIDs as they were sent, padding included.
 
-    `Status` is that of a response to what we asked, None in a request.
+    `Status` is that of a response to what we asked, None in a request. What an N-SET is about it
+    calls requested, not affected (PS3.7 10.3.3).
     """
 
     CommandField: int
@@ -47,6 +50,8 @@ class Command:
     MessageIDBeingRespondedTo: int = 0
     AffectedSOPClassUID: bytes = b""
     AffectedSOPInstanceUID: bytes = b""
+    RequestedSOPClassUID: bytes = b""
+    RequestedSOPInstanceUID: bytes = b""
     MoveDestination: str = ""
     Status: int | None = None
 
@@ -67,6 +72,8 @@ def decode_command(encoded: bytes) -> Command:
             MessageIDBeingRespondedTo=_optional(values, cs.MESSAGE_ID_BEING_RESPONDED_TO),
             AffectedSOPClassUID=values.get(cs.AFFECTED_SOP_CLASS_UID, b""),
             AffectedSOPInstanceUID=values.get(cs.AFFECTED_SOP_INSTANCE_UID, b""),
+            RequestedSOPClassUID=values.get(cs.REQUESTED_SOP_CLASS_UID, b""),
+            RequestedSOPInstanceUID=values.get(cs.REQUESTED_SOP_INSTANCE_UID, b""),
             MoveDestination=cs.text(values, cs.MOVE_DESTINATION),
             Status=cs.number(values, cs.STATUS) if values.get(cs.STATUS) else None,
         )
@@ -82,16 +89,24 @@ def encode_response(
     data_set: bool = False,
     offending: Sequence[int] = (),
     sub_operations: SubOperations | None = None,
+    error_id: int | None = None,
+    SOPInstanceUID: str = "",
 ) -> bytes:
-    """The command set that answers `request`; `data_set`: one follows. `offending`: tags."""
+    """The command set that answers `request`; `data_set`: one follows. `offending`: tags.
+
+    `SOPInstanceUID`: what was made, where the request does not say its UID.
+    """
     elements = {
         cs.COMMAND_FIELD: cs.us(request.CommandField | RESPONSE),
         cs.MESSAGE_ID_BEING_RESPONDED_TO: cs.us(request.MessageID),
         cs.COMMAND_DATA_SET_TYPE: cs.us(DATA_SET if data_set else NO_DATA_SET),
         cs.STATUS: cs.us(status.code),
     }
-    if request.AffectedSOPClassUID:
-        elements[cs.AFFECTED_SOP_CLASS_UID] = _even(request.AffectedSOPClassUID, b"\0")
+    SOPClassUID = request.AffectedSOPClassUID or request.RequestedSOPClassUID
+    if SOPClassUID:
+        elements[cs.AFFECTED_SOP_CLASS_UID] = _even(SOPClassUID, b"\0")
+    if error_id is not None:
+        elements[cs.ERROR_ID] = cs.us(error_id)
     if offending:
         elements[cs.OFFENDING_ELEMENT] = b"".join(
             _TAG.pack(tag >> 16, tag & 0xFFFF) for tag in offending
@@ -101,8 +116,9 @@ def encode_response(
     if error_comment:
         comment = error_comment[:LONGEST_COMMENT].encode("ascii", errors="replace")
         elements[cs.ERROR_COMMENT] = _even(comment.replace(b"\\", b"/"), b" ")
-    if request.AffectedSOPInstanceUID:
-        elements[cs.AFFECTED_SOP_INSTANCE_UID] = _even(request.AffectedSOPInstanceUID, b"\0")
+    instance = request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID
+    if instance or SOPInstanceUID:
+        elements[cs.AFFECTED_SOP_INSTANCE_UID] = _even(instance or SOPInstanceUID.encode(), b"\0")
     return cs.encode_command_set(elements)
 
 

@@ -290,6 +290,9 @@ class MessageService:
             move_destination=command.MoveDestination,
             reverse=self._reverse_storage(),
             options=context.options,
+            SOPInstanceUID=uid_text(
+                command.AffectedSOPInstanceUID or command.RequestedSOPInstanceUID
+            ),
         )
         self._answering.begin(command, context_id, identifier.operation(request), cancellation)
 

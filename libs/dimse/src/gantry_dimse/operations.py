@@ -1,8 +1,8 @@
-"""Operations with many answers: C-FIND, C-MOVE and C-GET as whoever answers them sees them.
+"""Operations: C-FIND, C-MOVE, C-GET, N-CREATE and N-SET as whoever answers them sees them.
 
 A request has an identifier, a small data set; its answers come one after the other until the final
-one (PS3.7 9.1.2 to 9.1.4). They are made in the association's thread, which between two of them
-listens to the peer: it may cancel, abort or be gone.
+one (PS3.7 9.1.2 to 9.1.4; N-services have that alone, PS3.7 10.1). They are made in the
+association's thread, which between two listens to the peer: it may cancel, abort or be gone.
 """
 
 from collections.abc import Callable, Generator
@@ -34,6 +34,7 @@ class OperationRequest:
     being made: the operation then ends with the status Cancel. `move_destination` is (0000,0600)
     without its padding. `reverse` sends instances to the peer itself. `options` are what extended
     negotiation granted for the SOP class, a byte each (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
+    `SOPInstanceUID` is that of the instance which an N-service is about, empty if none is named.
     """
 
     peer: Peer
@@ -45,6 +46,7 @@ class OperationRequest:
     move_destination: str
     reverse: ReverseStorage
     options: bytes = b""
+    SOPInstanceUID: str = ""
 
     @property
     def relational(self) -> bool:
@@ -74,7 +76,8 @@ class Answer:
     `identifier` is a data set in the transfer syntax of the request; empty: there is none. Of
     `error_comment` (0000,0902) at most 64 characters are sent; `offending` (0000,0901) are tags.
     `sub_operations`: the counts of a retrieval; those that remain are told only while there may be
-    more to come (PS3.4 C.4.2.1.6).
+    more to come (PS3.4 C.4.2.1.6). `error_id` is (0000,0903); `SOPInstanceUID` that of an instance
+    for which the request named none.
     """
 
     status: Status
@@ -82,6 +85,8 @@ class Answer:
     error_comment: str = ""
     offending: tuple[int, ...] = ()
     sub_operations: SubOperations | None = None
+    error_id: int | None = None
+    SOPInstanceUID: str = ""
 
 
 class OperationBroken(Exception):

@@ -55,8 +55,10 @@ def encode_text_element(tag: int, vr: str, value: str, *, transfer_syntax: str) 
 class IdentifierEncoder:
     """Encodes the answers to one request.
 
-    Each answer has the keys that were asked for, empty where there is nothing, (0008,0052), and
-    (0008,0054): where the match can be retrieved. (0008,0005) is there where it was asked for or an
+    Each answer has the keys that were asked for, empty where there is nothing, and, where the
+    information model has them, (0008,0052) and (0008,0054): where the match can be retrieved.
+    A sequence that is asked for and has no value is empty; with `filled_sequences` it has an item
+    whose attributes are. (0008,0005) is there where it was asked for or an
     answer holds other than ASCII. The character set is the first of `charsets`, which are values of
     (0008,0005), that can say all of the answer, or else UTF-8. `timezone`: the (0008,0201) of all
     answers, None: they have none.
@@ -66,17 +68,20 @@ class IdentifierEncoder:
         self,
         identifier: FindIdentifier,
         *,
-        level: Level,
-        retrieve_ae: str,
         transfer_syntax: str,
+        level: Level | None = None,
+        retrieve_ae: str | None = None,
         charsets: Iterable[str | None] = (),
         timezone: str | None = None,
+        filled_sequences: bool = False,
     ) -> None:
-        syntax = _Syntax(transfer_syntax)
-        fixed = {
-            QUERY_RETRIEVE_LEVEL: syntax.text(QUERY_RETRIEVE_LEVEL, "CS", level_name(level)),
-            RETRIEVE_AE_TITLE: syntax.text(RETRIEVE_AE_TITLE, "AE", retrieve_ae),
-        }
+        syntax = _Syntax(transfer_syntax, filled_sequences=filled_sequences)
+        fixed: dict[int, bytes] = {}
+        if level is not None:
+            named = syntax.text(QUERY_RETRIEVE_LEVEL, "CS", level_name(level))
+            fixed[QUERY_RETRIEVE_LEVEL] = named
+        if retrieve_ae is not None:
+            fixed[RETRIEVE_AE_TITLE] = syntax.text(RETRIEVE_AE_TITLE, "AE", retrieve_ae)
         if identifier.key(INSTANCE_AVAILABILITY) is not None:
             fixed[INSTANCE_AVAILABILITY] = syntax.text(INSTANCE_AVAILABILITY, "CS", _ONLINE)
         if timezone is not None:
@@ -90,8 +95,8 @@ class IdentifierEncoder:
         encoders.sort(key=lambda pair: pair[0])
         self._first = [encode for tag, encode in encoders if tag < SPECIFIC_CHARACTER_SET]
         self._rest = [encode for tag, encode in encoders if tag > SPECIFIC_CHARACTER_SET]
-        named = [found for terms in charsets if terms and (found := encoder_of(terms)) is not None]
-        preferred: list[TextEncoder] = [*named, UTF_8_ENCODER]
+        sets = [found for terms in charsets if terms and (found := encoder_of(terms)) is not None]
+        preferred: list[TextEncoder] = [*sets, UTF_8_ENCODER]
         # ASCII means the same in each of the sets.
         of_ascii = b""
         if identifier.charset is not None:
@@ -131,7 +136,8 @@ class _Syntax:
     implicit | group 2 | element 2 | length 4 | value
     """
 
-    def __init__(self, transfer_syntax: str) -> None:
+    def __init__(self, transfer_syntax: str, *, filled_sequences: bool = False) -> None:
+        self._filled_sequences = filled_sequences
         self._explicit, self._little = encoding_of(transfer_syntax)
         self._order = "<" if self._little else ">"
         self._tag = Struct(self._order + "HH")
@@ -149,6 +155,8 @@ class _Syntax:
         element = self._element(key.tag, assumed)
         value_of = self._value(assumed, key.items)
         empty = element(b"")
+        if self._filled_sequences and key.vr == "SQ" and any(key.items or ()):
+            empty = element(value_of({"Value": [{}]}, ASCII_ENCODER))
 
         def encode(document: Document, encoder: TextEncoder) -> bytes:
             found = document.get(name)

@@ -106,3 +106,11 @@ INFORMATION_MODELS = (
 def level_name(level: Level) -> str:
     """The value of (0008,0052) for a level."""
     return _LEVEL_NAMES[level]
+
+
+MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
+"""PS3.4 Annex K; it has no levels."""
+MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
+"""PS3.4 Annex F."""
+WORKLIST_CLASSES = (MODALITY_WORKLIST_FIND, MODALITY_PERFORMED_PROCEDURE_STEP)
+"""What the worklist service answers for."""

@@ -55,6 +55,16 @@ SUB_OPERATIONS_CANCELLED = Status(
     0xFE00, "Sub-operations terminated due to cancel", "PS3.4 C.4.2.1.5"
 )
 
+# N-CREATE and N-SET, PS3.7 10.1.5 and 10.1.3, and of a performed procedure step PS3.4 F.7.2.2.
+INVALID_ATTRIBUTE_VALUE = Status(0x0106, "Invalid attribute value", "PS3.7 Annex C.5.11")
+PROCESSING_FAILURE = Status(0x0110, "Processing failure", "PS3.7 Annex C.5.19")
+NO_SUCH_OBJECT_INSTANCE = Status(0x0112, "No such object instance", "PS3.7 Annex C.5.14")
+MISSING_ATTRIBUTE = Status(0x0120, "Missing attribute", "PS3.7 Annex C.5.15")
+MISSING_ATTRIBUTE_VALUE = Status(0x0121, "Missing attribute value", "PS3.7 Annex C.5.16")
+RESOURCE_LIMITATION = Status(0x0213, "Resource limitation", "PS3.7 Annex C.5.24")
+PERFORMED_STEP_OVER = 0xA710
+"""Error ID (0000,0903) of 0110: the object may no longer be updated (PS3.4 F.7.2.2)."""
+
 # General, PS3.7 Annex C.
 DUPLICATE_SOP_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 Annex C.5.6")
 SOP_CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.6")

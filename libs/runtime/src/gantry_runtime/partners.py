@@ -28,7 +28,11 @@ class Partner(Section):
     """It has to show a certificate with one of these, over TLS: its common name, an alternative
     name (DNS, URI), or its SHA-256 fingerprint; None: it needs none."""
     may: (
-        Annotated[tuple[Literal["store", "find", "move", "get"], ...], Field(strict=False)] | None
+        Annotated[
+            tuple[Literal["store", "find", "move", "get", "worklist", "mpps"], ...],
+            Field(strict=False),
+        ]
+        | None
     ) = None
     """What it may ask of us besides C-ECHO; None: all of it."""
     sees: Literal["visible", "held"] = "visible"
@@ -37,6 +41,9 @@ class Partner(Section):
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None
     """Those alone are accepted for its images, in this order; None: all, in ours."""
+    empty_sequences: Literal["empty", "item"] = "empty"
+    """What a worklist tells it of a code sequence without a code: nothing, or an item with empty
+    attributes, without which some devices take no answer."""
     duplicates: Literal["keep_first", "take_last"] = "keep_first"
     """Which of two instances counts that have the same UID and differ in demographics alone."""
     address: HostAndPort | None = None
@@ -88,3 +95,5 @@ class UnknownPartners(Section):
     store: Literal["accept", "refuse"] = "accept"
     query: Literal["accept", "refuse"] | None = None
     """None: accept where only this machine can call."""
+    worklist: Literal["accept", "refuse"] | None = None
+    """The worklist and MPPS; None: likewise."""

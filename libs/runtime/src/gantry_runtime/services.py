@@ -65,6 +65,8 @@ class FrontDoor(Section):
 
     query: HostAndPort | None = None
     """The port of queries, as host:port; None: that of this machine."""
+    worklist: HostAndPort | None = None
+    """The port of the worklist, likewise."""
 
 
 class Ingress(DimseDoor):

@@ -28,6 +28,7 @@ from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, poli
 from gantry_runtime.listen_section import Listen, TLSPlaces, reachable
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
+from gantry_runtime.orders_section import HL7, Worklist
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
 from gantry_runtime.services import Delete, DimseDoor, Events, Http, Ingress, Query, Sweep, Worker
@@ -113,6 +114,8 @@ class Configuration(Section):
     worker: Worker = Worker()
     ingress: Ingress = Ingress()
     query: Query = Query()
+    worklist: Worklist = Worklist()
+    hl7: HL7 = HL7()
     sweep: Sweep = Sweep()
     http: Http = Http()
     delete: Delete = Delete()
@@ -265,6 +268,12 @@ class Settings(Configuration):
         answer = self.unknown_partners.query
         return self.listen.loopback if answer is None else answer == "accept"
 
+    @property
+    def strangers_may_use_worklist(self) -> bool:
+        """Whether callers may ask for the worklist, and tell what they performed, likewise."""
+        answer = self.unknown_partners.worklist
+        return self.listen.loopback if answer is None else answer == "accept"
+
     def limits_in_cluster(self, door: DimseDoor) -> bool:
         """Whether callers of this port have limits, and these hold over all machines."""
         limited = (
@@ -278,10 +287,17 @@ class Settings(Configuration):
     @property
     def query_place(self) -> tuple[str, int]:
         """Where the front door finds the port of queries."""
-        configured = self.ingress.front_door.query
+        return self._place(self.ingress.front_door.query, self.ports.query_dimse)
+
+    @property
+    def worklist_place(self) -> tuple[str, int]:
+        """Where the front door finds the port of the worklist."""
+        return self._place(self.ingress.front_door.worklist, self.ports.worklist)
+
+    def _place(self, configured: str | None, port: int) -> tuple[str, int]:
         if configured is not None:
             return split_host_and_port(configured)
-        return reachable(self.listen.address), self.ports.query_dimse
+        return reachable(self.listen.address), port
 
     @property
     def front_door_key(self) -> bytes:

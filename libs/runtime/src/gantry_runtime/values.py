@@ -177,7 +177,8 @@ def parse_network(value: object) -> IPv4Network | IPv6Network:
 
 def expand_shorthand(value: Any) -> Any:
     """``accept`` or ``refuse`` alone stands for that answer to everything."""
-    return {"store": value, "query": value} if isinstance(value, str) else value
+    names = ("store", "query", "worklist")
+    return dict.fromkeys(names, value) if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -90,6 +90,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
         Service("ingress", settings=settings, metrics_port=ports.ingress_metrics),
         Service("worker", settings=settings, metrics_port=ports.worker_metrics),
         Service("query", settings=settings, metrics_port=ports.query_metrics),
+        Service("worklist", settings=settings, metrics_port=ports.worklist_metrics),
     )
 
 
@@ -100,7 +101,10 @@ def listeners(settings: Settings) -> tuple[tuple[int, str], ...]:
         (ports.dimse, "DICOM, ingress"),
         (ports.query_dimse, "DICOM, query"),
         (ports.http, "DICOMweb, query"),
+        (ports.worklist, "DICOM, worklist"),
+        (ports.hl7, "HL7, worklist"),
         (ports.ingress_metrics, "metrics of ingress"),
         (ports.worker_metrics, "metrics of worker"),
         (ports.query_metrics, "metrics of query"),
+        (ports.worklist_metrics, "metrics of worklist"),
     )

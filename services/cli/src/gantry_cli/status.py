@@ -38,6 +38,7 @@ def show_status(settings: Settings) -> int:
         "ingress": ports.ingress_metrics,
         "worker": ports.worker_metrics,
         "query": ports.query_metrics,
+        "worklist": ports.worklist_metrics,
     }
     with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
         answers = pool.map(lambda port: _health(settings.listen.address, port), wanted.values())

@@ -80,10 +80,11 @@ def ready_line(settings: Settings) -> str:
     host = f"[{host}]" if ":" in host else host
     return (
         f"gantry ready: DICOM {settings.ae_titles[0]}@{host}:{ports.dimse}, "
-        f"queries :{ports.query_dimse}, "
+        f"queries :{ports.query_dimse}, worklist :{ports.worklist}, HL7 :{ports.hl7}, "
         f"DICOMweb http://{host}:{ports.http}/dicomweb, "
         f"metrics http://{host}:{ports.ingress_metrics}/metrics (ingress), "
-        f":{ports.worker_metrics} (worker), :{ports.query_metrics} (query)"
+        f":{ports.worker_metrics} (worker), :{ports.query_metrics} (query), "
+        f":{ports.worklist_metrics} (worklist)"
     )
 
 

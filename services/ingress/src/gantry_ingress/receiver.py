@@ -21,7 +21,7 @@ from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
 from gantry_domain.errors import TransientError
-from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
@@ -85,6 +85,7 @@ def _make_server(
     )
     stager = stager_of(settings, process, store=store, publisher=publisher)
     query = Onward("query", *settings.query_place)
+    worklist = Onward("worklist", *settings.worklist_place)
     return DimseServer(
         listener=process.sockets[LISTENER],
         ae_title=settings.ae_titles[0],
@@ -105,7 +106,8 @@ def _make_server(
         proxies=settings.listen.proxies,
         congested=watermarks_of(settings).congested,
         front_door=FrontDoor(
-            dict.fromkeys((uid for model in INFORMATION_MODELS for uid in model.classes), query),
+            dict.fromkeys((uid for model in INFORMATION_MODELS for uid in model.classes), query)
+            | dict.fromkeys(WORKLIST_CLASSES, worklist),
             takes_storage=frozenset(model.get_class for model in INFORMATION_MODELS),
             handover=Handover(settings.front_door_key),
             send_timeout=limits.send_timeout.total_seconds(),

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0009"
-down_revision = "0006"
+revision = "0011"
+down_revision = "0010"
 
 
 def _text(*names: str) -> list[sa.Column[str]]:

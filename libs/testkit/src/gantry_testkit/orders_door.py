@@ -1,0 +1,116 @@
+"""The worklist service in this process: its listener of HL7 and its DIMSE port over an index."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from gantry_dimse.handover import Handover
+from gantry_dimse.slots import AssociationSlots
+from gantry_runtime.settings import load_settings
+from gantry_worklist.dimse import make_server
+from gantry_worklist.framing import framed
+from gantry_worklist.hl7 import make_listener
+
+Address = tuple[str, int]
+
+
+class Sender:
+    """A connection of an engine that sends messages."""
+
+    def __init__(self, address: Address) -> None:
+        self.sock = socket.create_connection(address, timeout=60)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, message: bytes) -> bytes:
+        """The acknowledgement without its frame; empty where the connection is closed instead."""
+        self.sock.sendall(framed(message))
+        return self.receive()
+
+    def receive(self) -> bytes:
+        """The next acknowledgement, likewise."""
+        received = b""
+        while not received.endswith(b"\x1c\r"):
+            piece = self.sock.recv(65536)
+            if not piece:
+                return b""
+            received += piece
+        return received[1:-2]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.sock.close()
+
+    def __enter__(self) -> "Sender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def acknowledged(address: Address, *messages: bytes) -> list[str]:
+    """What messages over one connection are answered with: AA, or the code and condition."""
+    with Sender(address) as sender:
+        return [code(sender.send(message)) for message in messages]
+
+
+def code(answer: bytes) -> str:
+    """AA, or AE or AR with the condition of HL7 Table 0357; empty where there is no answer."""
+    if not answer:
+        return ""
+    segments = {line[:3]: line.split(b"|") for line in answer.split(b"\r")}
+    ack = segments[b"MSA"][1].decode()
+    error = segments.get(b"ERR")
+    if error is None:
+        return ack
+    condition = error[3] if len(error) > 3 else error[1].split(b"^")[3]
+    return f"{ack} {condition[:3].decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersDoor:
+    """Where it listens."""
+
+    hl7: Address
+    dimse: Address
+
+
+@contextmanager
+def orders_door(
+    engine: Engine, folder: Path, configuration: str = "", *, handover: Handover | None = None
+) -> Iterator[OrdersDoor]:
+    """Serves until the end; `configuration` is the text of a file."""
+    folder.mkdir(exist_ok=True)
+    (folder / "gantry.yaml").write_text(configuration, encoding="utf-8")
+    settings = load_settings(
+        {"GANTRY_CONFIG": str(folder / "gantry.yaml"), "GANTRY_DATA": str(folder)}
+    )
+    stopping = threading.Event()
+    slots = AssociationSlots(folder / "associations", count=settings.worklist.max_associations)
+    threads = ThreadPoolExecutor(4)
+    messages = make_listener(
+        settings, socket.create_server(("127.0.0.1", 0)), engine=engine, stopping=stopping
+    )
+    server = make_server(
+        settings,
+        socket.create_server(("127.0.0.1", 0)),
+        engine=engine,
+        threads=threads,
+        slots=slots,
+        handover=handover,
+    )
+    messages.start()
+    server.start()
+    try:
+        yield OrdersDoor(messages.address, server.address)
+    finally:
+        stopping.set()
+        messages.close()
+        server.close()
+        threads.shutdown()
+        slots.close()

@@ -1,0 +1,59 @@
+"""What the worklist service counts."""
+
+from gantry_archive.association_watch import association_metrics
+from gantry_runtime import metrics
+
+MESSAGES = metrics.counter(
+    "gantry_worklist_hl7_messages_total",
+    "Messages of HL7 by type and acknowledgement; type other: none that is understood",
+    ["kind", "ack"],
+)
+MESSAGE_SECONDS = metrics.histogram(
+    "gantry_worklist_hl7_message_seconds", "Time from the end of a message to its acknowledgement"
+)
+DUPLICATES = metrics.counter(
+    "gantry_worklist_hl7_duplicates_total", "Messages that came before, and were acknowledged again"
+)
+UNANSWERED = metrics.counter(
+    "gantry_worklist_hl7_unanswered_total",
+    "Messages without an answer, for the database is away: their sender tries again",
+)
+FINDINGS = metrics.counter(
+    "gantry_worklist_hl7_findings_total", "What was odd about messages, by rule", ["rule"]
+)
+CONNECTIONS = metrics.gauge(
+    "gantry_worklist_hl7_connections_active", "Connections of senders of HL7 that are open now"
+)
+FAULTED = metrics.counter(
+    "gantry_worklist_hl7_connections_faulted_total",
+    "Connections of HL7 that were closed: not_admitted, too_many, not_mllp, too_slow, idle",
+    ["fault"],
+)
+FEED_ALIVE = metrics.gauge(
+    "gantry_worklist_feed_alive",
+    "Whether the last message is younger than configured",
+    mode="livemax",
+)
+HL7_FAILURES = metrics.counter(
+    "gantry_worklist_hl7_failures_total", "Messages that failed by an error of our own"
+)
+ASSOCIATIONS = association_metrics("worklist")
+FINDS = metrics.counter(
+    "gantry_worklist_finds_total",
+    "Worklist queries by final status; status gone: the peer left before it",
+    ["partner", "status"],
+)
+FIND_SECONDS = metrics.histogram(
+    "gantry_worklist_find_seconds", "Time from a worklist query to its final answer"
+)
+FIND_MATCHES = metrics.counter(
+    "gantry_worklist_find_matches_total", "Scheduled steps sent as answers", ["partner"]
+)
+PERFORMED = metrics.counter(
+    "gantry_worklist_performed_total",
+    "N-CREATE and N-SET of performed procedure steps by status",
+    ["operation", "partner", "status"],
+)
+UNSCHEDULED = metrics.counter(
+    "gantry_worklist_performed_unscheduled_total", "Performed steps for which there is no order"
+)

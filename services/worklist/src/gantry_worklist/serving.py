@@ -1,0 +1,132 @@
+"""`python -m gantry_worklist.serving FILE`: one process for worklist, MPPS and messages of HL7.
+
+FILE is where the processes count their associations together. The process is ready while the index
+answers. It listens when it does not, too: over DIMSE the status then says to try again, and a
+message of HL7 waits for a while before its connection is closed without an answer.
+"""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from gantry_archive.cluster_slots import slots_of
+from gantry_dimse.handover import Handover
+from gantry_domain.errors import GantryError, TransientError
+from gantry_runtime.entry import run
+from gantry_runtime.logs import get_logger
+from gantry_runtime.process import Process, attach
+from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.index import migrations
+from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.orders.messages import last_message_at, purge_messages
+from gantry_worklist import metrics
+from gantry_worklist.app import DIMSE_LISTENER, HL7_LISTENER, STOP_GRACE
+from gantry_worklist.dimse import make_server
+from gantry_worklist.hl7 import make_listener
+
+log = get_logger(__name__)
+
+# Questions of associations, and messages, at a time, of one process; more take turns.
+_QUESTIONS = 8
+_MESSAGES = 8
+_STATEMENT_LIMIT = timedelta(seconds=10)
+_CHECK_SECONDS = 5.0
+_PURGE_SECONDS = 600.0
+_DRAIN_SECONDS = STOP_GRACE - 12.0
+
+
+def main() -> int:
+    """Serve until SIGTERM; then what has come is answered, and associations come to their end."""
+    process = attach("worklist")
+    settings = load_settings()
+    engine = make_engine(
+        settings.database_url,
+        # One more, for readiness is also to be known when all wait.
+        pool_size=_QUESTIONS + _MESSAGES + 1,
+        statement_timeout=_STATEMENT_LIMIT,
+        application_name="gantry-worklist",
+    )
+    threads = ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="worklist")
+    slots = slots_of(
+        settings,
+        settings.worklist,
+        Path(sys.argv[1]),
+        service="worklist",
+        away=metrics.ASSOCIATIONS.cluster_limits_away,
+    )
+    messages = make_listener(
+        settings, process.sockets[HL7_LISTENER], engine=engine, stopping=process.stopping
+    )
+    server = make_server(
+        settings,
+        process.sockets[DIMSE_LISTENER],
+        engine=engine,
+        threads=threads,
+        slots=slots,
+        handover=Handover(settings.front_door_key),
+    )
+    messages.start()
+    server.start()
+    log.info("worklist_started")
+    _watch(process, engine, settings)
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    answered = messages.drain(_DRAIN_SECONDS)
+    drained = server.drain(max(0.0, deadline - time.monotonic()))
+    messages.close()
+    server.close()
+    threads.shutdown(wait=False, cancel_futures=True)
+    engine.dispose()
+    slots.close()
+    log.info("worklist_stopped", drained=answered and drained)
+    return 0
+
+
+def _watch(process: Process, engine: Engine, settings: Settings) -> None:
+    """Tell the supervisor whether the index can be asked, and purge, until it is time to stop."""
+    migrated = False
+    purged_at = float("-inf")
+    while not process.stopping.is_set():
+        try:
+            migrated = migrated or migrations.is_current(settings.database_url)
+            if migrated:
+                _look_at_feed(engine, settings.hl7.alive_for)
+                if time.monotonic() - purged_at > _PURGE_SECONDS:
+                    purged_at = time.monotonic()
+                    _purge(process, engine, settings.hl7.keep_messages)
+        except GantryError as error:
+            process.not_ready(str(error))
+        except Exception:
+            # Ending here would end the connections, which may well be answered.
+            log.exception("readiness_unknown")
+            process.not_ready("the index fails in an unknown way")
+        else:
+            if migrated:
+                process.ready()
+            else:
+                process.not_ready("the database is not migrated: run `gantry migrate`")
+        process.stopping.wait(_CHECK_SECONDS)
+
+
+def _look_at_feed(engine: Engine, alive_for: timedelta) -> None:
+    """Raises `IndexUnavailable`."""
+    with transaction(engine) as connection:
+        last = last_message_at(connection)
+    metrics.FEED_ALIVE.set(last is not None and datetime.now(UTC) - last < alive_for)
+
+
+def _purge(process: Process, engine: Engine, keep: timedelta) -> None:
+    try:
+        while not process.stopping.is_set():
+            with transaction(engine) as connection:
+                if not purge_messages(connection, datetime.now(UTC) - keep):
+                    return
+    except TransientError as error:
+        log.warning("hl7_purge_put_off", error=type(error).__name__)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
