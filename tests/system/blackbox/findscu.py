@@ -22,9 +22,20 @@ def findscu(
     port: int, level: str, *keys: str, calling_ae: str = "CT01", options: tuple[str, ...] = ()
 ) -> Found:
     """One C-FIND of the study root; `keys` are keywords, with `=` and a value to be matched."""
-    wanted = [part for key in (f"QueryRetrieveLevel={level}", *keys) for part in ("-k", key)]
+    return _asked(port, "-S", (f"QueryRetrieveLevel={level}", *keys), calling_ae, options)
+
+
+def worklist(port: int, *keys: str, calling_ae: str = "CT01") -> Found:
+    """One C-FIND of the modality worklist."""
+    return _asked(port, "-W", keys, calling_ae, ())
+
+
+def _asked(
+    port: int, model: str, keys: tuple[str, ...], calling_ae: str, options: tuple[str, ...]
+) -> Found:
+    wanted = [part for key in keys for part in ("-k", key)]
     with tempfile.TemporaryDirectory() as folder:
-        command = ["findscu", "-v", "-S", "-X", "-od", folder, *options]
+        command = ["findscu", "-v", model, "-X", "-od", folder, *options]
         titles = ["-aet", calling_ae, "-aec", "GANTRY"]
         done = subprocess.run(
             [*command, *titles, *wanted, "127.0.0.1", str(port)],
