@@ -77,9 +77,7 @@ def scp(authority: Authority) -> Iterator[SecureScp]:
     scp.close()
 
 
-def call(
-    port: int, tls: OutgoingTLS | None, timeouts: Timeouts = QUICK
-) -> StorageAssociation:
+def call(port: int, tls: OutgoingTLS | None, timeouts: Timeouts = QUICK) -> StorageAssociation:
     destination = Destination(
         ae_title="SECURE", host="127.0.0.1", port=port, calling_ae="GANTRY", tls=tls
     )
