@@ -8,9 +8,13 @@ from pathlib import Path
 
 from gantry_domain.errors import ConfigurationError
 
-# Most tests wait for processes, sockets and disks: two at a time suit two cores. A file's tests
-# stay together, for they share servers; files begin in the order of `testpaths`.
-_TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+# Tests wait for processes, sockets and disks a third of their time: three files at a time keep two
+# cores busy. A file's tests stay together, for they share servers; files begin in the order of
+# `testpaths`. What takes long is shown, for all of them have to end within 10 minutes.
+_THREE_AT_A_TIME = (
+    *("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("--durations", "30", "--durations-min", "5"),
+)
 
 
 def run_tests(arguments: Sequence[str], *, long: bool) -> int:
@@ -40,7 +44,7 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     if arguments:
         steps = []
     selection = () if long else ("-m", "not long")
-    steps.append(("pytest", *selection, *(arguments or _TWO_AT_A_TIME)))
+    steps.append(("pytest", *selection, *(arguments or _THREE_AT_A_TIME)))
     failed = []
     for step in steps:
         sys.stderr.write(f"gantry: {' '.join(step)}\n")
