@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,8 +87,10 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("forwarding")
-    slow, hanging, down = Scp(seconds=0.04), Hanging(), free_port()
+    down = free_port()
     with (
+        closing(Scp(seconds=0.04)) as slow,
+        closing(Hanging()) as hanging,
         storescp(folder / "storescp", "+xa") as one,
         orthanc(folder / "orthanc") as two,
         dcmqrscp(folder / "dcmqrscp") as three,
@@ -122,8 +125,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iter
             run.stop_cleanly()
         finally:
             run.clean()
-            slow.close()
-            hanging.close()
 
 
 def test_a_study_reaches_three_archives(place: Place) -> None:

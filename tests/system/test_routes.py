@@ -1,6 +1,7 @@
 """Every complete study goes out by itself: to real archives, late images too, held ones not."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +84,9 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("routes")
-    counting, down = Scp(), free_port()
+    down = free_port()
     with (
+        closing(Scp()) as counting,
         storescp(folder / "storescp", "+xa") as one,
         orthanc(folder / "orthanc") as two,
         dcmqrscp(folder / "dcmqrscp") as three,
@@ -103,7 +105,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Iter
             run.stop_cleanly()
         finally:
             run.clean()
-            counting.close()
 
 
 def counts(peer: Peer, samples: Sequence[Sample]) -> set[int | None]:
