@@ -62,11 +62,11 @@ await() {
 arrived() { [ "$(ask http://orthanc:8042/instances | grep -c '[0-9a-f]-')" -ge 2 ]; }
 scraped() {
     up=$(ask 'http://prometheus:9090/api/v1/query?query=sum(up)')
-    case $up in *'"3"]'*) ;; *) return 1 ;; esac
+    case $up in *'"4"]'*) ;; *) return 1 ;; esac
 }
 
 check() {
-    for role in ingress worker query; do
+    for role in ingress worker query worklist; do
         await "$role is healthy" in_stack "$role" python /usr/local/bin/healthy
     done
     in_stack query python - --called=GANTRY --calling=STACK --storage=ingress:11112 \

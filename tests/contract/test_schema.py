@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from gantry_domain.errors import ConfigurationError
 from gantry_stores.index import migrations
 from gantry_stores.index.database import IndexUnavailable, make_engine, transaction
-from gantry_stores.index.order_tables import metadata
+from gantry_stores.index.schema import metadata
 from gantry_testkit.postgres import PostgresServer
 
 

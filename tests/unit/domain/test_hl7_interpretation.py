@@ -177,6 +177,7 @@ def test_changed_orders_and_states_without_effect() -> None:
         (replaced(order_message(), ("PID|", "ZID|")), "100", ("PID", 0)),
         (order_message() + b"ZDS|1.2.bad^100\r", "102", ("ZDS", 1)),
         (patient_message("A40"), "100", ("MRG", 0)),
+        (order_message() + b"IPC|A1\r" * 200, "100", ("", 0)),
         (patient_message("A08", patient="^^^HOSP"), "101", ("PID", 3)),
     ],
 )

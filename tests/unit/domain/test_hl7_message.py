@@ -128,7 +128,7 @@ def test_lines_end_as_they_like(end: bytes) -> None:
         b"FHS|^~\\&|",
         message(charset="UNICODE UTF-16"),
         "MSH|^~\\&|".encode("utf-16"),
-        b"MSH|^~\\&|\r" + b"NTE|\r" * 20_001,
+        b"MSH|^~\\&|\r" + b"NTE|\r" * 5_001,
     ],
 )
 def test_what_is_no_message(raw: bytes) -> None:

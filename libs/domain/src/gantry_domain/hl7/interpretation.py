@@ -58,6 +58,10 @@ _LEFT = frozenset(("A03", "A11"))  # after it they are nowhere in the house
 _MERGED = frozenset(("A18", "A34", "A40", "A47"))
 _OF_VISIT = frozenset(("CurrentPatientLocation", "PregnancyStatus", "Allergies", "PatientWeight"))
 
+# Each is looked for among all segments: a message of a thousand would take minutes.
+_MOST_STEPS = 200
+_STEPS = frozenset(("OBR", "IPC", "AIS"))
+
 # Findings.
 STATE_WITHOUT_EFFECT = "state_without_effect"
 MERGED_WITH_ITSELF = "merged_with_itself"
@@ -104,6 +108,8 @@ def _rejected(condition: tuple[str, str], text: str, number: int) -> MessageRefu
 
 def _changes(message: Message, fields: Fields) -> Iterator[Change]:
     kind, event = message.kind, message.event
+    if sum(segment.name in _STEPS for segment in message.segments) > _MOST_STEPS:
+        raise refused(SEGMENT_SEQUENCE, f"more than {_MOST_STEPS} orders and steps in one message")
     if kind in _ORDERS:
         if event not in ("", _ORDERS[kind]):
             raise _rejected(UNSUPPORTED_EVENT, f"of {kind} only {_ORDERS[kind]} is understood", 9)

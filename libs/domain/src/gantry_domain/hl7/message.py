@@ -24,7 +24,7 @@ NULL = '""'
 STRAY_LINE = "stray_line"
 
 _CHARSET_FIELD = 18
-_MOST_SEGMENTS = 20_000
+_MOST_SEGMENTS = 5_000
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 _BREAK = re.compile(rb"\r\n|\r|\n")
 _DEFAULT_ENCODING = "^~\\&"

@@ -101,6 +101,6 @@ Change = RegisterPatient | ChangeVisit | MergePatients | PlaceOrder | ChangeStat
 
 
 def merged(present: Attributes, told: Attributes) -> dict[str, Element]:
-    """What there is after a change, in ascending order of tags."""
+    """What there is after a change, in ascending order of tags: what has more than its VR."""
     both = {**present, **told}
-    return {tag: element for tag, element in sorted(both.items()) if element.get("Value")}
+    return {tag: element for tag, element in sorted(both.items()) if len(element) > 1}

@@ -9,13 +9,10 @@ place, in the DICOM JSON model.
 """
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -28,25 +25,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_domain.orders.attributes import Place, searchable_attributes
-from gantry_stores.index.schema import metadata
+from gantry_stores.index.columns import metadata, moment, surrogate
 
 
 def _searchable(place: Place) -> list[Column[str]]:
     return [Column(attribute.column, Text) for attribute in searchable_attributes(place)]
 
 
-def _surrogate() -> Column[int]:
-    return Column("pk", BigInteger, Identity(), primary_key=True)
-
-
-def _moment(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=nullable)
-
-
 order_patient = Table(
     "order_patient",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("partition", Text, nullable=False),
     # PatientID and issuer, as JSON.
     Column("identity", Text, nullable=False),
@@ -54,14 +43,14 @@ order_patient = Table(
     Column("attributes", JSONB, nullable=False),
     # Whose orders are those that still come under this identifier.
     Column("merged_into", ForeignKey("order_patient.pk"), index=True),
-    _moment("updated_at"),
+    moment("updated_at"),
     UniqueConstraint("partition", "identity"),
 )
 
 order_ = Table(
     "order_",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("partition", Text, nullable=False),
     Column("patient_pk", ForeignKey("order_patient.pk"), nullable=False, index=True),
     Column("study_instance_uid", Text, nullable=False),
@@ -69,8 +58,8 @@ order_ = Table(
     Column("procedure_told", Boolean, nullable=False),
     *_searchable(Place.ORDER),
     Column("attributes", JSONB, nullable=False),
-    _moment("created_at"),
-    _moment("updated_at"),
+    moment("created_at"),
+    moment("updated_at"),
     Index(None, "partition", "accession_number"),
     Index("ix_order__placer", "partition", "placer_order_number_imaging_service_request"),
     Index("ix_order__filler", "partition", "filler_order_number_imaging_service_request"),
@@ -80,7 +69,7 @@ order_ = Table(
 order_step = Table(
     "order_step",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("order_pk", ForeignKey("order_.pk", ondelete="CASCADE"), nullable=False),
     Column("partition", Text, nullable=False),
     Column("position", SmallInteger, nullable=False),
@@ -90,7 +79,7 @@ order_step = Table(
     Column("scheduled_station_ae_title", ARRAY(Text), nullable=False, server_default="{}"),
     *_searchable(Place.STEP),
     Column("attributes", JSONB, nullable=False),
-    _moment("updated_at"),
+    moment("updated_at"),
     UniqueConstraint("order_pk", "position"),
     CheckConstraint(
         "state IN ('scheduled', 'arrived', 'in_progress', 'completed', 'discontinued',"
@@ -112,7 +101,7 @@ order_step = Table(
 performed_step = Table(
     "performed_step",
     metadata,
-    _surrogate(),
+    surrogate(),
     Column("partition", Text, nullable=False),
     Column("sop_instance_uid", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -121,8 +110,8 @@ performed_step = Table(
     Column("instances", Integer, nullable=False, server_default="0"),
     Column("study_instance_uids", ARRAY(Text), nullable=False, server_default="{}"),
     Column("attributes", JSONB, nullable=False),
-    _moment("created_at"),
-    _moment("updated_at"),
+    moment("created_at"),
+    moment("updated_at"),
     UniqueConstraint("partition", "sop_instance_uid"),
     CheckConstraint("state IN ('IN PROGRESS', 'COMPLETED', 'DISCONTINUED')", name="state"),
 )
@@ -143,8 +132,8 @@ performed_for = Table(
 hl7_message = Table(
     "hl7_message",
     metadata,
-    _surrogate(),
-    _moment("received_at"),
+    surrogate(),
+    moment("received_at"),
     Column("partition", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("sending_application", Text, nullable=False),  # MSH-3
