@@ -39,7 +39,7 @@ from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VER
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 Annex A.2.1
 _SHORTEST_ACCEPTANCE = 68  # its fixed fields, PS3.8 9.3.3
 _ACCEPTED = 0x00  # PS3.8 Table 9-18
-_OUR_MAXIMUM = 1 << 16  # a sender receives nothing but answers
+OUR_MAXIMUM = 1 << 16  # bytes of a PDU; a sender receives nothing but answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def _encode_request(
     calling_ae: str, called_ae: str, proposed: list[PresentationContext], window: int
 ) -> bytes:
     maximum = MaximumLengthNotification()
-    maximum.maximum_length_received = _OUR_MAXIMUM
+    maximum.maximum_length_received = OUR_MAXIMUM
     implementation = ImplementationClassUIDNotification()
     implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version = ImplementationVersionNameNotification()

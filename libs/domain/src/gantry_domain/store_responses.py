@@ -1,5 +1,6 @@
 """What a peer's answer to a C-STORE request means for the sender: the one table."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -94,3 +95,11 @@ def read_store_status(code: int) -> StoreAnswer:
         if first <= code <= last:
             return StoreAnswer(code, result, status)
     return StoreAnswer(code, StoreResult.REFUSED, _UNKNOWN)
+
+
+def store_answers() -> Iterator[tuple[int, int, StoreAnswer]]:
+    """The table: first and last code, and what they mean. Exact codes go before the ranges."""
+    for code, (status, result) in sorted(_EXACT.items()):
+        yield code, code, StoreAnswer(code, result, status)
+    for first, last, status, result in _RANGES:
+        yield first, last, StoreAnswer(first, result, status)

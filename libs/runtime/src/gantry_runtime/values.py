@@ -25,7 +25,7 @@ _BYTES: Mapping[str, int] = {
 }
 
 # PS3.3 C.12.1.1.2, the defined terms of Specific Character Set.
-_CHARACTER_SETS = frozenset(
+CHARACTER_SETS = frozenset(
     [f"ISO_IR {n}" for n in (6, 13, 100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 192, 203)]
     + [
         f"ISO 2022 IR {n}"
@@ -107,7 +107,7 @@ def check_partition(value: str) -> str:
 def check_charset(value: str) -> str:
     """One or more defined terms of Specific Character Set, separated by a backslash."""
     for term in value.split("\\"):
-        if term not in _CHARACTER_SETS:
+        if term not in CHARACTER_SETS:
             raise ValueError(
                 f"{term!r} is no defined term of Specific Character Set (PS3.3 C.12.1.1.2); "
                 "for example ISO_IR 192 (UTF-8), GB18030, ISO_IR 100"

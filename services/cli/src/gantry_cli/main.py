@@ -285,6 +285,34 @@ def import_(*, file: str, partition: str) -> int:
     return import_orders(load_settings(), file, partition=partition)
 
 
+@commands.group()
+def conformance() -> None:
+    """Statements of what DICOM systems support: ours, and what others say or do."""
+
+
+_FORMATS = click.Choice(["markdown", "html", "json"])
+_output = click.option(
+    "--output", type=click.Path(dir_okay=False), help="The file to write; else standard output."
+)
+
+
+@conformance.command("statement")
+@click.option("--format", "form", type=_FORMATS, default="markdown", show_default=True)
+@click.option(
+    "--outline",
+    type=click.Choice(["a", "n"]),
+    default="n",
+    show_default=True,
+    help="The annex of PS3.2: N since 2023, A before.",
+)
+@_output
+def conformance_statement(*, form: str, outline: str, output: str | None) -> int:
+    """Show our own conformance statement, with the configuration in force."""
+    from gantry_cli.conformance import show_statement
+
+    return show_statement(load_settings(), form=form, outline=outline, output=output)
+
+
 def main() -> None:
     """The entry point; ends the process."""
     sys.exit(run(_invoke))

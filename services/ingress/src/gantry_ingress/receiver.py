@@ -14,15 +14,14 @@ from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.cluster_slots import slots_of
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
+from gantry_archive.served_contexts import storage_contexts
 from gantry_archive.staging import LONGEST_TRANSFER
-from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.front_door import FrontDoor, Onward
 from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
 from gantry_domain.errors import TransientError
 from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
 from gantry_ingress.reception import StoreService
@@ -93,7 +92,7 @@ def _make_server(
             server_limits(limits),
             longest_reception=LONGEST_TRANSFER,
         ),
-        supported=SupportedContexts(storage_classes=(*STORAGE_CLASSES, *limits.sop_classes)),
+        supported=storage_contexts(settings),
         storage=StoreService(stager, partners=partners),
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,

@@ -14,22 +14,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.cluster_slots import slots_of
 from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
+from gantry_archive.served_contexts import query_contexts
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
-from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.handover import Handover
 from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
 from gantry_domain.errors import GantryError
 from gantry_domain.information_models import INFORMATION_MODELS
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import metrics
 from gantry_query.app import DIMSE_LISTENER, DIMSE_TLS_LISTENER, STOP_GRACE
 from gantry_query.find import FindService
@@ -191,11 +189,7 @@ def make_server(
         listener=listener,
         ae_title=settings.ae_titles[0],
         limits=server_limits(limits),
-        supported=SupportedContexts(
-            storage_classes=(*STORAGE_CLASSES, *settings.ingress.sop_classes),
-            others=[build_context(uid, list(MESSAGE_SYNTAXES)) for _field, uid in operations],
-            retrieved_by=[model.get_class for model in INFORMATION_MODELS],
-        ),
+        supported=query_contexts(settings),
         operations=operations,
         extended={
             uid: _OF_QUERIES if field == C_FIND_RQ else _OF_RETRIEVALS for field, uid in operations

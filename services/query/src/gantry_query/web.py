@@ -1,8 +1,8 @@
 """The web application: DICOMweb at /dicomweb, and each partition's at /p/NAME/dicomweb."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,6 +38,24 @@ def make_app(
     """
     # Interactive pages would load scripts from elsewhere.
     app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
+    made = _routers(archive)
+    routes = _routes(made)
+    for prefix in PREFIXES:
+        for each in made:
+            app.include_router(each, prefix=prefix)
+        document = openapi_document(routes, prefix=prefix)
+        app.add_route(f"{prefix}/openapi.json", _answering(document))
+    for error in (GantryError, HTTPException, Exception):
+        app.add_exception_handler(error, answer)
+    return Door(Gate(app, access=access) if access else app, origins=Origins(origins))
+
+
+def dicomweb_routes(archive: Archive) -> list[APIRoute]:
+    """The routes of DICOMweb, without their prefix."""
+    return _routes(_routers(archive))
+
+
+def _routers(archive: Archive) -> list[APIRouter]:
     routers = (
         search_router,
         metadata_router,
@@ -50,16 +68,11 @@ def make_app(
         event_router,
         uri_router,
     )
-    made = [router(archive) for router in routers]
-    routes = [route for each in made for route in each.routes if isinstance(route, APIRoute)]
-    for prefix in PREFIXES:
-        for each in made:
-            app.include_router(each, prefix=prefix)
-        document = openapi_document(routes, prefix=prefix)
-        app.add_route(f"{prefix}/openapi.json", _answering(document))
-    for error in (GantryError, HTTPException, Exception):
-        app.add_exception_handler(error, answer)
-    return Door(Gate(app, access=access) if access else app, origins=Origins(origins))
+    return [router(archive) for router in routers]
+
+
+def _routes(made: Iterable[APIRouter]) -> list[APIRoute]:
+    return [route for each in made for route in each.routes if isinstance(route, APIRoute)]
 
 
 def _answering(document: Json) -> Callable[[Request], Awaitable[Response]]:

@@ -1,0 +1,139 @@
+"""Our own conformance statement: made of the tables and the configuration, not by hand."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+
+from gantry_archive.own_entities import own_entities
+from gantry_domain.attributes import ATTRIBUTES, Level
+from gantry_domain.conformance.behaviour import C_ECHO, C_FIND, C_MOVE, C_STORE, RETRIEVE
+from gantry_domain.conformance.model import (
+    Origin,
+    Parameter,
+    QueryKey,
+    Role,
+    SecurityProfile,
+    Statement,
+    StatusClaim,
+    WebTransaction,
+)
+from gantry_domain.information_models import level_name
+from gantry_domain.statuses import Status
+from gantry_domain.store_responses import StoreResult, store_answers
+from gantry_runtime.parameters import parameters
+from gantry_runtime.settings import Settings
+from gantry_runtime.values import CHARACTER_SETS
+
+PRODUCT = "Gantry"
+
+_SCP_STATUSES: Mapping[str, Mapping[Status, str]] = {
+    "C-ECHO": C_ECHO,
+    "C-STORE": C_STORE,
+    "C-FIND": C_FIND,
+    "C-MOVE": C_MOVE,
+    "C-GET": RETRIEVE,
+}
+_AS_SENDER: Mapping[StoreResult, str] = {
+    StoreResult.ACCEPTED: "the instance counts as sent",
+    StoreResult.WARNED: "the instance counts as sent; the warning is kept with the delivery",
+    StoreResult.FAILED: "the instance is sent again later, with growing delays",
+    StoreResult.REFUSED: "the instance is not sent again; the delivery shows the status",
+}
+
+
+def own_statement(settings: Settings, *, web: Iterable[WebTransaction] = ()) -> Statement:
+    """The statement of what runs with these settings; `web` are the requests that are served."""
+    return Statement(
+        product=PRODUCT,
+        origin=Origin.OWN,
+        version=version("gantry-archive"),
+        entities=own_entities(settings),
+        keys=(*_keys("C-FIND"), *_keys("QIDO-RS")),
+        statuses=(*_answered(), *_as_sender()),
+        web=tuple(web),
+        character_sets=tuple(sorted(CHARACTER_SETS)),
+        security=tuple(_security(settings)),
+        parameters=tuple(
+            Parameter(
+                name=each.name,
+                default=each.default,
+                value=each.value,
+                allowed=each.allowed,
+                meaning=each.meaning,
+            )
+            for each in parameters(settings)
+        ),
+    )
+
+
+def _keys(service: str) -> Iterator[QueryKey]:
+    for attribute in ATTRIBUTES:
+        if service == "QIDO-RS" and attribute.level is Level.PATIENT:
+            level = level_name(Level.STUDY)  # there is no level of its own (PS3.18 10.6.1)
+        else:
+            level = level_name(attribute.level)
+        yield QueryKey(
+            service=service,
+            level=level,
+            tag=attribute.tag,
+            keyword=attribute.keyword,
+            matching=None if attribute.matching is None else attribute.matching.value,
+            always_returned=attribute.required and service == "QIDO-RS",
+        )
+
+
+def _answered() -> Iterator[StatusClaim]:
+    for service, table in _SCP_STATUSES.items():
+        for status, behaviour in table.items():
+            yield StatusClaim(
+                service=service,
+                role=Role.SCP,
+                code=f"{status.code:04X}",
+                name=status.name,
+                behaviour=behaviour,
+            )
+
+
+def _as_sender() -> Iterator[StatusClaim]:
+    for first, last, answer in store_answers():
+        yield StatusClaim(
+            service="C-STORE",
+            role=Role.SCU,
+            code=f"{first:04X}" if first == last else f"{first:04X}-{last:04X}",
+            name=answer.status.name,
+            behaviour=_AS_SENDER[answer.result],
+        )
+
+
+def _security(settings: Settings) -> Iterator[SecurityProfile]:
+    listen, identity = settings.listen, settings.user_identity
+    tls = settings.tls is not None
+    yield SecurityProfile(
+        name="Secure transport connection (TLS) of DIMSE, as acceptor",
+        supported=tls,
+        detail="callers have to show a certificate" if tls and listen.tls_ca else "",
+    )
+    yield SecurityProfile(
+        name="Secure transport connection (TLS) of DIMSE, as requestor",
+        supported=any(partner.tls for partner in settings.partners),
+    )
+    verified = bool(
+        settings.dimse_passcodes or settings.dimse_jwt_secret is not None or identity.jwt_key
+    )
+    yield SecurityProfile(
+        name="User Identity Negotiation",
+        supported=verified,
+        detail="user names with passcodes, JSON Web Tokens" if verified else "any is accepted",
+    )
+    strangers = "accepted" if settings.strangers_may_query else "rejected"
+    yield SecurityProfile(
+        name="Callers are known by AE title and host",
+        supported=bool(settings.partners),
+        detail=(f"others may store: {settings.unknown_partners.store}; may query: {strangers}"),
+    )
+    yield SecurityProfile(
+        name="Web clients sign in",
+        supported=settings.web_clients_sign_in,
+        detail="" if settings.auth is None else settings.auth.kind,
+    )
+    yield SecurityProfile(name="Digital signatures", supported=False)
+    yield SecurityProfile(name="Audit trail and secure time (ATNA)", supported=False)

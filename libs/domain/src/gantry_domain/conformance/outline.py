@@ -1,0 +1,36 @@
+"""An outline of PS3.2 as sections with a number, a title and blocks, made into a document."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gantry_domain.conformance.document import NOT_APPLICABLE, Block, Heading, Paragraph
+from gantry_domain.conformance.model import Statement
+
+Blocks = Sequence[Block]
+_DEEPEST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section; `blocks` is None where it only holds those below it, empty where it is unused."""
+
+    number: str
+    title: str
+    blocks: Blocks | None = None
+
+
+def document(statement: Statement, sections: Iterable[Section]) -> list[Block]:
+    """The statement as a document. An unused section keeps its heading, with N/A."""
+    title = f"DICOM Conformance Statement: {statement.product} {statement.version}".strip()
+    blocks: list[Block] = [Heading(1, title)]
+    for section in sections:
+        level = min(section.number.removeprefix("A.").count(".") + 2, _DEEPEST)
+        blocks.append(Heading(level, f"{section.number} {section.title}"))
+        if section.blocks is not None:
+            blocks += section.blocks or [Paragraph(NOT_APPLICABLE)]
+    return blocks
+
+
+def text(*paragraphs: str) -> Blocks:
+    """Paragraphs, without those that are empty."""
+    return [Paragraph(each) for each in paragraphs if each]

@@ -1,0 +1,199 @@
+"""The tables of a statement, which both outlines of PS3.2 show: as blocks of a document."""
+
+from collections.abc import Iterable, Sequence
+
+from gantry_domain.conformance.document import NOT_APPLICABLE, Block, Paragraph, Table
+from gantry_domain.conformance.model import (
+    Entity,
+    Property,
+    RejectionClaim,
+    Role,
+    Statement,
+    Support,
+)
+from gantry_domain.conformance.registry import Service, service_of, syntax_name
+
+NOT_STATED = "not stated"
+
+
+class SyntaxLists:
+    """The lists of transfer syntaxes of a statement, each once and with a name."""
+
+    def __init__(self, statement: Statement) -> None:
+        self._lists: dict[tuple[str, ...], str] = {}
+        for support in statement.supports():
+            if support.transfer_syntaxes:
+                name = f"TS {len(self._lists) + 1}"
+                self._lists.setdefault(support.transfer_syntaxes, name)
+
+    def name(self, syntaxes: tuple[str, ...] | None) -> str:
+        """What a list is called."""
+        if syntaxes is None:
+            return NOT_STATED
+        return self._lists[syntaxes] if syntaxes else "none"
+
+    def tables(self) -> list[Block]:
+        """The lists themselves, in order of preference."""
+        return [
+            Table(
+                f"{name}: transfer syntaxes, in this order",
+                ("Transfer syntax", "UID"),
+                tuple((syntax_name(uid), uid) for uid in syntaxes),
+            )
+            for syntaxes, name in self._lists.items()
+        ]
+
+
+def network_services(statement: Statement) -> Table:
+    """Which services there are, as a user and as a provider (Table A.1-1)."""
+    rows = []
+    for service in Service:
+        roles = {
+            each.role
+            for each in statement.supports()
+            if each.supported and service_of(each.uid) is service
+        }
+        user, provider = (_yes(role in roles) for role in (Role.SCU, Role.SCP))
+        if roles == {None}:
+            user = provider = NOT_STATED
+        if service is not Service.OTHER or roles:
+            rows.append((service.value, user, provider))
+    return Table(
+        "Network services",
+        ("Service", "User of the service (SCU)", "Provider of the service (SCP)"),
+        tuple(rows),
+    )
+
+
+def sop_classes(caption: str, supports: Iterable[Support], lists: SyntaxLists) -> Table:
+    """SOP classes with role and transfer syntaxes."""
+    return Table(
+        caption,
+        ("SOP class", "UID", "Role", "Transfer syntaxes"),
+        tuple(
+            (
+                each.name,
+                each.uid,
+                each.role.value if each.role else NOT_STATED,
+                lists.name(each.transfer_syntaxes) if each.supported else "not supported",
+            )
+            for each in supports
+        ),
+    )
+
+
+def properties(caption: str, facts: Sequence[Property]) -> Block:
+    """Named facts."""
+    if not facts:
+        return Paragraph(NOT_APPLICABLE)
+    return Table(caption, ("What", "Value"), tuple((each.name, each.value) for each in facts))
+
+
+def rejections(claims: Sequence[RejectionClaim]) -> Block:
+    """How associations are rejected."""
+    return Table(
+        "Association rejection reasons",
+        ("Result", "Source", "Reason", "When"),
+        tuple((str(each.result), str(each.source), str(each.reason), each.when) for each in claims),
+    )
+
+
+def statuses(statement: Statement, service: str, role: Role) -> Block:
+    """The statuses of one service in one role."""
+    rows = tuple(
+        (each.code, each.name, each.behaviour)
+        for each in statement.statuses
+        if each.service == service and each.role is role
+    )
+    if not rows:
+        return Paragraph(NOT_APPLICABLE)
+    what = "What is answered, and when" if role is Role.SCP else "What an answer means to us"
+    return Table(f"{service} as {role}: {what}", ("Status", "Name", "Meaning"), rows)
+
+
+def query_keys(statement: Statement, service: str) -> Block:
+    """The keys of a query by level, with how they are matched."""
+    rows = tuple(
+        (
+            each.level,
+            f"({each.tag[:4]},{each.tag[4:]})",
+            each.keyword,
+            each.matching or "returned only",
+        )
+        for each in statement.keys
+        if each.service == service
+    )
+    if not rows:
+        return Paragraph(NOT_APPLICABLE)
+    return Table(f"Keys of {service}", ("Level", "Tag", "Keyword", "Matching"), rows)
+
+
+def web_services(statement: Statement) -> Block:
+    """The requests of the web services."""
+    if not statement.web:
+        return Paragraph(NOT_APPLICABLE)
+    return Table(
+        "Requests of the web services",
+        ("Request", "Method and path", "Media types", "Status codes"),
+        tuple(
+            (
+                each.name,
+                f"{each.method} {each.path}",
+                ", ".join(each.media_types),
+                "; ".join(f"{status.name} {status.value}" for status in each.statuses),
+            )
+            for each in statement.web
+        ),
+    )
+
+
+def addresses(entities: Sequence[Entity]) -> Table:
+    """Where the entities are reached, and under which titles."""
+    return Table(
+        "Application entities",
+        ("Entity", "AE titles", "Where it listens"),
+        tuple(
+            (
+                each.name,
+                ", ".join(each.ae_titles) or "none",
+                "; ".join(each.addresses) or "it calls others",
+            )
+            for each in entities
+        ),
+    )
+
+
+def parameters(statement: Statement) -> Block:
+    """The parameters of the configuration."""
+    if not statement.parameters:
+        return Paragraph(NOT_APPLICABLE)
+    return Table(
+        "Configuration parameters, all configurable by the service staff",
+        ("Parameter", "Default", "Set to", "Range", "Meaning"),
+        tuple(
+            (each.name, each.default, each.value, each.allowed, each.meaning)
+            for each in statement.parameters
+        ),
+    )
+
+
+def character_sets(statement: Statement) -> Block:
+    """The terms of Specific Character Set."""
+    if statement.character_sets is None:
+        return Paragraph(NOT_STATED)
+    return Paragraph(", ".join(statement.character_sets) or "The default repertoire alone.")
+
+
+def security(statement: Statement) -> Block:
+    """The security profiles."""
+    if not statement.security:
+        return Paragraph(NOT_APPLICABLE)
+    return Table(
+        "Security",
+        ("Profile or measure", "In use", "Detail"),
+        tuple((each.name, _yes(each.supported), each.detail) for each in statement.security),
+    )
+
+
+def _yes(value: bool) -> str:
+    return "Yes" if value else "No"

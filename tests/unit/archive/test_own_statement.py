@@ -1,0 +1,128 @@
+"""Our own statement says what the code does: held against the code, not against a copy of it."""
+
+import ast
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gantry_archive.own_entities import QUERY, STORAGE
+from gantry_archive.refusal_statuses import STATUSES
+from gantry_domain import statuses, sub_operations
+from gantry_domain.attributes import ATTRIBUTES
+from gantry_domain.conformance import behaviour
+from gantry_domain.conformance.forms import OUTLINES, rendered
+from gantry_domain.conformance.model import Entity, Role, Statement
+from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
+from gantry_domain.statuses import Rejection, Status
+from gantry_domain.store_responses import read_store_status
+from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
+from gantry_ingress import reception
+from gantry_query import find, retrieve
+from gantry_query.own_web import whole_statement
+from gantry_runtime.settings import Settings, load_settings
+
+
+def settings_of(folder: Path, text: str = "") -> Settings:
+    file = folder / "gantry.yaml"
+    file.write_text(text)
+    return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def statement(tmp_path_factory: pytest.TempPathFactory) -> Statement:
+    return whole_statement(settings_of(tmp_path_factory.mktemp("statement")))
+
+
+def entity(statement: Statement, name: str) -> Entity:
+    (found,) = (each for each in statement.entities if each.name == name)
+    return found
+
+
+def used(module: ModuleType) -> set[Status]:
+    """The statuses that the code of a module names."""
+    tree = ast.parse(inspect.getsource(module))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found = (getattr(statuses, name, None) for name in names)
+    return {each for each in found if isinstance(each, Status)}
+
+
+def test_each_status_of_the_code_is_stated_and_no_other() -> None:
+    assert set(behaviour.C_STORE) == set(STATUSES.values()) | used(reception)
+    assert set(behaviour.C_FIND) == used(find)
+    assert set(behaviour.C_MOVE) == used(retrieve) | used(sub_operations)
+
+
+def test_each_rejection_that_there_is_is_stated() -> None:
+    there_are = {each for each in vars(statuses).values() if isinstance(each, Rejection)}
+    assert set(behaviour.REJECTIONS) == there_are
+
+
+def test_what_we_send_is_judged_as_stated(statement: Statement) -> None:
+    claims = [each for each in statement.statuses if each.role is Role.SCU]
+    for claim in claims:
+        first = int(claim.code[:4], 16)
+        assert read_store_status(first).status.name == claim.name or "-" in claim.code
+    assert {"0000", "A700-A7FF", "A900-A9FF", "C000-CFFF", "B000", "B006", "B007"} <= {
+        claim.code for claim in claims
+    }
+
+
+def test_classes_and_syntaxes_are_those_of_the_tables(statement: Statement) -> None:
+    storage = entity(statement, STORAGE)
+    assert {each.uid for each in storage.supports} == {VERIFICATION, *STORAGE_CLASSES}
+    for each in storage.supports:
+        if each.uid != VERIFICATION:
+            assert each.transfer_syntaxes == tuple(TRANSFER_SYNTAXES)
+    query = entity(statement, QUERY)
+    asked = {each.uid for each in query.supports if each.role is Role.SCP}
+    assert asked == {VERIFICATION, *(uid for model in INFORMATION_MODELS for uid in model.classes)}
+    assert {each.uid for each in query.supports if each.role is Role.SCU} == set(STORAGE_CLASSES)
+    assert len([each for each in statement.keys if each.service == "C-FIND"]) == len(ATTRIBUTES)
+
+
+def test_the_configuration_is_in_it(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path,
+        """
+ae_titles: [HOSPITAL]
+database: postgresql://somebody@db.hospital.example/index
+ingress: {sop_classes: [1.2.3.4], max_associations: 7, acse_timeout: 11s, max_object_size: 2GiB}
+delete: {enabled: true}
+""",
+    )
+    made = whole_statement(settings)
+    storage = entity(made, STORAGE)
+    assert storage.ae_titles == ("HOSPITAL",)
+    assert "1.2.3.4" in {each.uid for each in storage.supports}
+    facts = {each.name: each.value for each in storage.policies}
+    assert facts["Associations at a time"] == "7"
+    assert facts["ACSE time-out"] == "11 s"
+    shown = {each.name: (each.default, each.value) for each in made.parameters}
+    assert shown["ingress.max_object_size"] == ("16 GiB", "2 GiB")
+    assert shown["database"] == ("not set", "set")
+    assert shown["unknown_partners.store"] == ("accept", "accept")
+    assert "hospital.example" not in rendered(made, form="json")
+    assert any(each.method == "DELETE" for each in made.web)
+
+
+def test_the_web_services_are_those_that_are_served(statement: Statement) -> None:
+    assert not any(each.method == "DELETE" for each in statement.web)
+    assert any(each.method == "POST" and each.path == "/dicomweb/studies" for each in statement.web)
+
+
+@pytest.mark.parametrize("outline", OUTLINES)
+def test_unused_sections_keep_their_heading(statement: Statement, outline: str) -> None:
+    lines = rendered(statement, form="markdown", outline=outline).splitlines()
+    for title in ("CDA", "Coded Terminology"):
+        (place,) = (n for n, line in enumerate(lines) if line.startswith("#") and title in line)
+        assert lines[place + 2] == "N/A"
+
+
+def test_the_page_holds_every_class_and_the_picture(statement: Statement) -> None:
+    page = rendered(statement, form="html")
+    assert all(f"<td>{uid}</td>" in page for uid in STORAGE_CLASSES)
+    assert page.count("<svg") == 1
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
