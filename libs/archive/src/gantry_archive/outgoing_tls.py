@@ -9,8 +9,11 @@ from gantry_runtime.settings import Settings
 
 def outgoing_tls(settings: Settings, partner: Partner) -> OutgoingTLS | None:
     """How a partner is called over TLS; None: it is called without."""
-    if not partner.tls:
-        return None
+    return tls_to(settings, name=partner.tls_name) if partner.tls else None
+
+
+def tls_to(settings: Settings, *, name: str | None = None) -> OutgoingTLS:
+    """How anyone is called over TLS; `name`: whom the certificate has to be for, None: the host."""
     password = settings.tls_key_password
 
     def place(file: str | None) -> Path | None:
@@ -21,7 +24,7 @@ def outgoing_tls(settings: Settings, partner: Partner) -> OutgoingTLS | None:
         certificate=place(settings.forward.tls_certificate),
         key=place(settings.forward.tls_key),
         key_password=password.get_secret_value() if password else None,
-        name=partner.tls_name,
+        name=name,
     )
 
 

@@ -53,7 +53,7 @@ def _storage(settings: Settings) -> Entity:
         ),
         activity="A modality or archive sends instances",
         remote="Storage SCU",
-        supports=(*_accepted(supported, [VERIFICATION, *stored_classes(settings)]),),
+        supports=tuple(_accepted(supported, [VERIFICATION, *stored_classes(settings)])),
         policies=_policies(settings, settings.ingress),
         rejections=_rejections(),
     )
@@ -74,7 +74,8 @@ def _query(settings: Settings) -> Entity:
         remote="Query/Retrieve SCU, C-MOVE destination",
         supports=(
             *_accepted(supported, asked),
-            *_retrieved(supported, stored_classes(settings)),
+            # Storage is supported beside a class of C-GET alone, and for requests of ours.
+            *_accepted(supported, stored_classes(settings), Role.SCU),
         ),
         policies=_policies(settings, settings.query),
         rejections=_rejections(),
@@ -141,27 +142,13 @@ def _addresses(settings: Settings, port: int, tls_port: int | None) -> tuple[str
     return (plain,) if tls_port is None else (plain, f"TCP port {tls_port} over TLS")
 
 
-def _accepted(supported: SupportedContexts, uids: Iterable[str]) -> Iterator[Support]:
-    for context in supported.supporting(uids):
-        yield Support(
-            uid=str(context.abstract_syntax),
-            name=class_name(str(context.abstract_syntax)),
-            role=Role.SCP,
-            transfer_syntaxes=tuple(map(str, context.transfer_syntax)),
-        )
-
-
-def _retrieved(supported: SupportedContexts, stored: Iterable[str]) -> Iterator[Support]:
-    # Storage is supported beside a class of C-GET alone.
-    get_class = INFORMATION_MODELS[0].get_class
-    for context in supported.supporting([get_class, *stored]):
-        if context.abstract_syntax != get_class:
-            yield Support(
-                uid=str(context.abstract_syntax),
-                name=class_name(str(context.abstract_syntax)),
-                role=Role.SCU,
-                transfer_syntaxes=tuple(map(str, context.transfer_syntax)),
-            )
+def _accepted(
+    supported: SupportedContexts, uids: Iterable[str], role: Role = Role.SCP
+) -> Iterator[Support]:
+    for uid in uids:
+        syntaxes = supported.syntaxes(uid)
+        if syntaxes is not None:
+            yield Support(uid=uid, name=class_name(uid), role=role, transfer_syntaxes=syntaxes)
 
 
 def _policies(settings: Settings, door: DimseDoor) -> tuple[Property, ...]:

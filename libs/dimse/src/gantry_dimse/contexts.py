@@ -53,6 +53,12 @@ class SupportedContexts:
         self._others[VERIFICATION] = build_context(VERIFICATION, list(MESSAGE_SYNTAXES))
         self._made: dict[tuple[str, tuple[str, ...]], PresentationContext] = {}
 
+    def syntaxes(self, abstract_syntax: str) -> tuple[str, ...] | None:
+        """Those that are supported for an abstract syntax, in our order; None: it is not."""
+        if abstract_syntax in self._others:
+            return tuple(map(str, self._others[abstract_syntax].transfer_syntax))
+        return tuple(self._transfer_syntaxes) if abstract_syntax in self.storage_classes else None
+
     def supporting(
         self, abstract_syntaxes: Iterable[str], transfer_syntaxes: Iterable[str] | None = None
     ) -> list[PresentationContext]:

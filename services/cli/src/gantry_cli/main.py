@@ -313,6 +313,54 @@ def conformance_statement(*, form: str, outline: str, output: str | None) -> int
     return show_statement(load_settings(), form=form, outline=outline, output=output)
 
 
+@conformance.command("probe")
+@click.argument("address", metavar="HOST:PORT")
+@click.option("--called", required=True, metavar="AE", help="The AE title of the peer.")
+@click.option("--calling", metavar="AE", help="Ours; else the first of the configuration.")
+@click.option("--tls", is_flag=True, help="Call it over TLS, with the files of `forward`.")
+@click.option(
+    "--pause",
+    default=0.2,
+    type=click.FloatRange(0, 60),
+    show_default=True,
+    help="Seconds between two associations.",
+)
+@click.option("--format", "form", type=_FORMATS, default="json", show_default=True)
+@_output
+def conformance_probe(
+    *,
+    address: str,
+    called: str,
+    calling: str | None,
+    tls: bool,
+    pause: float,
+    form: str,
+    output: str | None,
+) -> int:
+    """Learn what a peer accepts, by proposing it; nothing is sent to it."""
+    from gantry_cli.conformance import probe_peer
+
+    settings = load_settings()
+    return probe_peer(
+        settings,
+        address,
+        called=called,
+        calling=calling,
+        tls=tls,
+        pause=pause,
+        form=form,
+        output=output,
+    )
+
+
+@conformance.command("check")
+def conformance_check() -> int:
+    """Probe the running Gantry, and show where it differs from its own statement."""
+    from gantry_cli.conformance import check_ourselves
+
+    return check_ourselves(load_settings())
+
+
 def main() -> None:
     """The entry point; ends the process."""
     sys.exit(run(_invoke))

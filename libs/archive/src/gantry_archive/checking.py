@@ -1,0 +1,159 @@
+"""Holds what runs against its own conformance statement: each port, as strangers and as partners.
+
+What is expected is the statement and the configuration; what is found is what the port answers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gantry_archive.dimse_door import partners_of, user_identities
+from gantry_archive.own_entities import QUERY, STORAGE
+from gantry_archive.probing import Propose, probe, proposed_classes
+from gantry_dimse.observer import Peer
+from gantry_dimse.peer_errors import AssociationRejected
+from gantry_domain.conformance.differences import accepted_as_scp, differences
+from gantry_domain.conformance.model import Statement
+from gantry_domain.conformance.registry import Service, service_of
+from gantry_domain.statuses import USER_IDENTITY_NOT_VERIFIED, Rejection
+from gantry_runtime.listen_section import reachable
+from gantry_runtime.settings import Settings
+
+STRANGER = "GANTRYCHECK"
+"""An AE title that is no partner, unless somebody has called one so."""
+
+Stated = Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of ours, and which entity answers there for the classes that are asked for."""
+
+    name: str
+    number: int
+    entity: str
+    query: bool
+    """Whether it is asked for query and retrieval, else for all the rest."""
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One port as one caller: how many associations it took, and what differs."""
+
+    port: Port
+    calling_ae: str
+    associations: int
+    differences: tuple[str, ...]
+
+
+def ports_of(settings: Settings) -> tuple[Port, ...]:
+    """The ports; the front door twice, for it passes on what is for queries.
+
+    Those for TLS only where `forward.tls_ca` says whom we trust, as towards partners.
+    """
+    front, query, listen = settings.ports.dimse, settings.ports.query_dimse, settings.listen
+    found = [
+        Port("front door", front, STORAGE, query=False),
+        Port("front door, passed on", front, QUERY, query=True),
+        Port("query", query, QUERY, query=True),
+    ]
+    if settings.forward.tls_ca is not None and listen.tls_port is not None:
+        found.append(Port("front door", listen.tls_port, STORAGE, query=False, tls=True))
+    if settings.forward.tls_ca is not None and listen.query_tls_port is not None:
+        found.append(Port("query", listen.query_tls_port, QUERY, query=True, tls=True))
+    return tuple(found)
+
+
+def callers_of(settings: Settings) -> tuple[str, ...]:
+    """The AE titles to call as: a stranger, and the partners that need no certificate."""
+    partners = (each.ae_title for each in settings.partners if each.certificate is None)
+    return (STRANGER, *partners)
+
+
+def check(
+    settings: Settings,
+    statement: Statement,
+    *,
+    caller: Callable[[Port, str], Propose],
+    ports: Iterable[Port] | None = None,
+    classes: Iterable[str] | None = None,
+) -> Iterator[Checked]:
+    """Every port as every caller; `caller` opens the associations.
+
+    `ports` and `classes` are those that are looked at; None: all.
+    """
+    if classes is None:
+        classes = proposed_classes(settings.ingress.sop_classes)
+    looked_at = tuple(classes)
+    for port in ports_of(settings) if ports is None else ports:
+        asked = frozenset(
+            uid for uid in looked_at if (service_of(uid) is Service.QUERY_RETRIEVE) is port.query
+        )
+        for calling_ae in callers_of(settings):
+            yield _check(
+                settings,
+                statement,
+                port,
+                calling_ae=calling_ae,
+                propose=caller(port, calling_ae),
+                classes=asked,
+            )
+
+
+def _check(
+    settings: Settings,
+    statement: Statement,
+    port: Port,
+    *,
+    calling_ae: str,
+    propose: Propose,
+    classes: frozenset[str],
+) -> Checked:
+    rejection, expected = _expected(settings, statement, port, calling_ae)
+    stated = {uid: syntaxes for uid, syntaxes in expected.items() if uid in classes}
+    probed = probe(propose, name=port.name, classes=sorted(classes), pause=0.0)
+    found: tuple[str, ...]
+    if probed.stopped is not None:
+        found = tuple(_ended(probed.stopped, rejection))
+    elif rejection is not None:
+        found = (f"associations are accepted that are stated to be rejected {_numbers(rejection)}",)
+    else:
+        found = tuple(differences(stated, accepted_as_scp(probed.statement.supports())))
+    return Checked(port, calling_ae, probed.associations, found)
+
+
+def _expected(
+    settings: Settings, statement: Statement, port: Port, calling_ae: str
+) -> tuple[Rejection | None, Stated]:
+    """How the association is rejected, and else what is accepted."""
+    door = settings.query if port.query else settings.ingress
+    strangers = (
+        settings.strangers_may_query if port.query else settings.unknown_partners.store == "accept"
+    )
+    partners = partners_of(settings, door, accept_unknown=strangers)
+    peer = Peer(calling_ae, settings.ae_titles[0], reachable(settings.listen.address))
+    rejection = partners.admit(peer)
+    if rejection is None and not user_identities(settings).accepts(None):
+        rejection = USER_IDENTITY_NOT_VERIFIED
+    (entity,) = (each for each in statement.entities if each.name == port.entity)
+    own = partners.terms(peer).transfer_syntaxes
+    return rejection, {
+        uid: frozenset(own) if own and service_of(uid) in _STORED else syntaxes
+        for uid, syntaxes in accepted_as_scp(entity.supports).items()
+    }
+
+
+_STORED = (Service.STORAGE, Service.OTHER)  # private classes are of no service that we know
+
+
+def _ended(stopped: Exception, expected: Rejection | None) -> Iterator[str]:
+    if not isinstance(stopped, AssociationRejected):
+        yield f"it cannot be probed: {stopped}"
+    elif expected is None:
+        yield f"an association is rejected that is stated to be accepted: {stopped}"
+    elif (stopped.result, stopped.source, stopped.reason) != expected[:3]:
+        yield f"{stopped}, and it is stated that it is rejected {_numbers(expected)}"
+
+
+def _numbers(rejection: Rejection) -> str:
+    return "/".join(map(str, rejection[:3]))
