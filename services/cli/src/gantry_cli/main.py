@@ -361,6 +361,40 @@ def conformance_check() -> int:
     return check_ourselves(load_settings())
 
 
+@conformance.command("lint")
+@click.argument("statement")
+def conformance_lint(*, statement: str) -> int:
+    """Show what is wrong with a statement by itself, and what of it could not be read."""
+    from gantry_cli.conformance_files import show_findings
+
+    return show_findings(statement)
+
+
+@conformance.command("compare")
+@click.argument("modality")
+@click.argument("pacs")
+@click.option("--ris", help="Who has the worklist and takes the steps.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["markdown", "html", "csv"]),
+    default="markdown",
+    show_default=True,
+)
+@_output
+def conformance_compare(
+    *, modality: str, pacs: str, ris: str | None, form: str, output: str | None
+) -> int:
+    """Compare what a modality needs with what a PACS, and a RIS, provide.
+
+    Each is a file (our JSON, CSV, Markdown, HTML, text), FILE#NAME for a column of a comparison
+    within a document, or the word own for this Gantry.
+    """
+    from gantry_cli.conformance_files import show_comparison
+
+    return show_comparison(modality, pacs, ris, form=form, output=output)
+
+
 def main() -> None:
     """The entry point; ends the process."""
     sys.exit(run(_invoke))

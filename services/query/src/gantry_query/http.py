@@ -16,7 +16,7 @@ from gantry_archive.receiving import await_store, publisher_of, stager_of, water
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.errors import GantryError
 from gantry_domain.sop_classes import STORAGE_CLASSES
-from gantry_query import metrics
+from gantry_query import conformance_page, metrics
 from gantry_query.access import access_of
 from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
@@ -89,7 +89,12 @@ def main() -> int:
     )
     watch.start()
     try:
-        app = make_app(archive, origins=settings.http.origins, access=access_of(settings))
+        app = make_app(
+            archive,
+            origins=settings.http.origins,
+            access=access_of(settings),
+            pages={conformance_page.PATH: conformance_page.conformance_page(settings)},
+        )
         serve(app, process.sockets[LISTENER], ending=ending)
     finally:
         process.stopping.set()

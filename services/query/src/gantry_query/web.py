@@ -1,6 +1,7 @@
 """The web application: DICOMweb at /dicomweb, and each partition's at /p/NAME/dicomweb."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -29,12 +30,20 @@ from gantry_query.wado_uri import uri_router
 PREFIXES = ("/dicomweb", "/p/{partition}/dicomweb")
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
 def make_app(
-    archive: Archive, *, origins: Sequence[str] = (), access: Access | None = None
+    archive: Archive,
+    *,
+    origins: Sequence[str] = (),
+    access: Access | None = None,
+    pages: Mapping[str, Handler] = MappingProxyType({}),
 ) -> ASGIApp:
     """The application over an archive; `origins` are the web pages that may read its answers.
 
-    `access` says who may do what; None: anyone everything.
+    `access` says who may do what; None: anyone everything. `pages`: what is served besides
+    DICOMweb, by path.
     """
     # Interactive pages would load scripts from elsewhere.
     app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
@@ -45,6 +54,8 @@ def make_app(
             app.include_router(each, prefix=prefix)
         document = openapi_document(routes, prefix=prefix)
         app.add_route(f"{prefix}/openapi.json", _answering(document))
+    for path, handler in pages.items():
+        app.add_route(path, handler)
     for error in (GantryError, HTTPException, Exception):
         app.add_exception_handler(error, answer)
     return Door(Gate(app, access=access) if access else app, origins=Origins(origins))
@@ -75,7 +86,7 @@ def _routes(made: Iterable[APIRouter]) -> list[APIRoute]:
     return [route for each in made for route in each.routes if isinstance(route, APIRoute)]
 
 
-def _answering(document: Json) -> Callable[[Request], Awaitable[Response]]:
+def _answering(document: Json) -> Handler:
     async def handle(_request: Request) -> Response:
         return JSONResponse(document)
 
