@@ -15,14 +15,14 @@ from gantry_archive.served_contexts import storage_contexts
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.conformance.model import Statement
-from gantry_domain.conformance.registry import MODALITY_WORKLIST_FIND
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.settings import Settings, load_settings
 from gantry_testkit.door import EXPLICIT, IMPLICIT, Door
 
 CT, MR, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4"
-LOOKED_AT = (VERIFICATION, CT, MR, PRIVATE, MODALITY_WORKLIST_FIND)
+COMMITMENT = "1.2.840.10008.1.20.1"
+LOOKED_AT = (VERIFICATION, CT, MR, PRIVATE, COMMITMENT)
 OpenDoor = Callable[..., Door]
 
 REFUSED = """
@@ -75,7 +75,7 @@ def checked(door: Door, settings: Settings, statement: Statement | None = None) 
             settings,
             statement or own_statement(settings),
             caller=lambda _port, calling_ae: called(door, calling_ae),
-            ports=[Port("front door", door.port, STORAGE, query=False)],
+            ports=[Port("front door", door.port, STORAGE)],
             classes=LOOKED_AT,
         )
     )

@@ -12,8 +12,8 @@ import pytest
 from gantry_archive.probing import Called, Probed, probe
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.conformance.differences import accepted_as_scp
-from gantry_domain.conformance.registry import MODALITY_WORKLIST_FIND
 from gantry_domain.information_models import (
+    MODALITY_WORKLIST_FIND,
     PATIENT_ROOT_FIND,
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,

@@ -22,13 +22,12 @@ from gantry_domain.conformance.model import (
 )
 from gantry_domain.conformance.names import class_named, is_class
 from gantry_domain.conformance.reading import Reading, read_statement
-from gantry_domain.conformance.registry import (
+from gantry_domain.conformance.registry import Service, service_of
+from gantry_domain.information_models import (
     MODALITY_PERFORMED_PROCEDURE_STEP,
     MODALITY_WORKLIST_FIND,
-    Service,
-    service_of,
+    PATIENT_ROOT_FIND,
 )
-from gantry_domain.information_models import PATIENT_ROOT_FIND
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gantry_archive.dimse_door import partners_of, user_identities
-from gantry_archive.own_entities import QUERY, STORAGE
+from gantry_archive.own_entities import QUERY, STORAGE, WORKLIST
 from gantry_archive.probing import Propose, probe, proposed_classes
 from gantry_dimse.observer import Peer
 from gantry_dimse.peer_errors import AssociationRejected
@@ -24,15 +24,24 @@ STRANGER = "GANTRYCHECK"
 Stated = Mapping[str, frozenset[str]]
 
 
+_OF_QUERY = frozenset({Service.QUERY_RETRIEVE})
+_OF_WORKLIST = frozenset({Service.WORKLIST, Service.PERFORMED_STEP})
+_ASKED = {
+    QUERY: _OF_QUERY,
+    WORKLIST: _OF_WORKLIST,
+    # What is for others is passed on, with all the association.
+    STORAGE: frozenset(Service) - _OF_QUERY - _OF_WORKLIST,
+}
+"""The services that an entity is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port of ours, and which entity answers there for the classes that are asked for."""
+    """A port of ours, and which entity answers there."""
 
     name: str
     number: int
     entity: str
-    query: bool
-    """Whether it is asked for query and retrieval, else for all the rest."""
     tls: bool = False
 
 
@@ -47,20 +56,22 @@ class Checked:
 
 
 def ports_of(settings: Settings) -> tuple[Port, ...]:
-    """The ports; the front door twice, for it passes on what is for queries.
+    """The ports; the front door three times, for it passes on what is for others.
 
     Those for TLS only where `forward.tls_ca` says whom we trust, as towards partners.
     """
     front, query, listen = settings.ports.dimse, settings.ports.query_dimse, settings.listen
     found = [
-        Port("front door", front, STORAGE, query=False),
-        Port("front door, passed on", front, QUERY, query=True),
-        Port("query", query, QUERY, query=True),
+        Port("front door", front, STORAGE),
+        Port("front door, passed on", front, QUERY),
+        Port("front door, passed on", front, WORKLIST),
+        Port("query", query, QUERY),
+        Port("worklist", settings.ports.worklist, WORKLIST),
     ]
     if settings.forward.tls_ca is not None and listen.tls_port is not None:
-        found.append(Port("front door", listen.tls_port, STORAGE, query=False, tls=True))
+        found.append(Port("front door", listen.tls_port, STORAGE, tls=True))
     if settings.forward.tls_ca is not None and listen.query_tls_port is not None:
-        found.append(Port("query", listen.query_tls_port, QUERY, query=True, tls=True))
+        found.append(Port("query", listen.query_tls_port, QUERY, tls=True))
     return tuple(found)
 
 
@@ -86,9 +97,7 @@ def check(
         classes = proposed_classes(settings.ingress.sop_classes)
     looked_at = tuple(classes)
     for port in ports_of(settings) if ports is None else ports:
-        asked = frozenset(
-            uid for uid in looked_at if (service_of(uid) is Service.QUERY_RETRIEVE) is port.query
-        )
+        asked = frozenset(uid for uid in looked_at if service_of(uid) in _ASKED[port.entity])
         for calling_ae in callers_of(settings):
             yield _check(
                 settings,
@@ -126,10 +135,11 @@ def _expected(
     settings: Settings, statement: Statement, port: Port, calling_ae: str
 ) -> tuple[Rejection | None, Stated]:
     """How the association is rejected, and else what is accepted."""
-    door = settings.query if port.query else settings.ingress
-    strangers = (
-        settings.strangers_may_query if port.query else settings.unknown_partners.store == "accept"
-    )
+    door, strangers = {
+        STORAGE: (settings.ingress, settings.unknown_partners.store == "accept"),
+        QUERY: (settings.query, settings.strangers_may_query),
+        WORKLIST: (settings.worklist, settings.strangers_may_use_worklist),
+    }[port.entity]
     partners = partners_of(settings, door, accept_unknown=strangers)
     peer = Peer(calling_ae, settings.ae_titles[0], reachable(settings.listen.address))
     rejection = partners.admit(peer)

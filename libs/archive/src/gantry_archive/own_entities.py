@@ -7,6 +7,7 @@ from gantry_archive.served_contexts import (
     query_contexts,
     storage_contexts,
     stored_classes,
+    worklist_contexts,
 )
 from gantry_dimse.answering import MOST_WAITING
 from gantry_dimse.contexts import SupportedContexts
@@ -21,12 +22,13 @@ from gantry_domain.conformance.model import (
 )
 from gantry_domain.conformance.registry import class_name
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings
 
-STORAGE, QUERY, SENDER, WEB = "STORAGE", "QUERY", "SENDER", "WEB"
+STORAGE, QUERY, WORKLIST = "STORAGE", "QUERY", "WORKLIST"
+SENDER, WEB = "SENDER", "WEB"
 
 _IMPLEMENTATION = (
     Property(name="Application Context Name", value="1.2.840.10008.3.1.1.1"),
@@ -37,7 +39,13 @@ _IMPLEMENTATION = (
 
 def own_entities(settings: Settings) -> tuple[Entity, ...]:
     """All entities, in the order of the flow."""
-    return _storage(settings), _query(settings), _sender(settings), _web(settings)
+    return (
+        _storage(settings),
+        _query(settings),
+        _worklist(settings),
+        _sender(settings),
+        _web(settings),
+    )
 
 
 def _storage(settings: Settings) -> Entity:
@@ -49,7 +57,8 @@ def _storage(settings: Settings) -> Entity:
         description=(
             "The front door: takes composite instances and answers Success once they are durable "
             "in the object store. An association that proposes query or retrieval is passed on "
-            f"to {QUERY}, and one with Verification alone is answered here."
+            f"to {QUERY}, one that proposes worklist or performed steps to {WORKLIST}; one with "
+            "Verification alone is answered here."
         ),
         activity="A modality or archive sends instances",
         remote="Storage SCU",
@@ -78,6 +87,23 @@ def _query(settings: Settings) -> Entity:
             *_accepted(supported, stored_classes(settings), Role.SCU),
         ),
         policies=_policies(settings, settings.query),
+        rejections=_rejections(),
+    )
+
+
+def _worklist(settings: Settings) -> Entity:
+    return Entity(
+        name=WORKLIST,
+        ae_titles=settings.ae_titles,
+        addresses=_addresses(settings, settings.ports.worklist, None),
+        description=(
+            "Tells modalities what to do, of orders that come by HL7, and takes what they say of "
+            "the steps that they perform."
+        ),
+        activity="A modality asks for its worklist, begins or ends a step",
+        remote="Modality Worklist SCU, MPPS SCU",
+        supports=(*_accepted(worklist_contexts(), [VERIFICATION, *WORKLIST_CLASSES]),),
+        policies=_policies(settings, settings.worklist),
         rejections=_rejections(),
     )
 

@@ -24,14 +24,16 @@ from gantry_dimse.requesting import Timeouts
 from gantry_dimse.requestor import RequestorAssociation
 from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support
 from gantry_domain.conformance.registry import (
-    MODALITY_PERFORMED_PROCEDURE_STEP,
-    MODALITY_WORKLIST_FIND,
     STORAGE_COMMITMENT_PUSH,
     Service,
     class_name,
     service_of,
 )
-from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.information_models import (
+    INFORMATION_MODELS,
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_WORKLIST_FIND,
+)
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 

@@ -7,7 +7,12 @@ from pynetdicom.presentation import build_context
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX
 from gantry_dimse.proposals import ProposedContext, plan_contexts
-from gantry_domain.information_models import INFORMATION_MODELS, STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+from gantry_domain.information_models import (
+    INFORMATION_MODELS,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_MOVE,
+    WORKLIST_CLASSES,
+)
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.settings import Settings
@@ -33,6 +38,14 @@ def query_contexts(settings: Settings) -> SupportedContexts:
             for uid in model.classes
         ],
         retrieved_by=[model.get_class for model in INFORMATION_MODELS],
+    )
+
+
+def worklist_contexts() -> SupportedContexts:
+    """What the port of the worklist accepts."""
+    return SupportedContexts(
+        storage_classes=(),
+        others=[build_context(uid, list(MESSAGE_SYNTAXES)) for uid in WORKLIST_CLASSES],
     )
 
 

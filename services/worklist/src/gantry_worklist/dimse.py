@@ -3,20 +3,18 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from pynetdicom.presentation import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.dimse_door import partners_of, server_limits, user_identities
+from gantry_archive.served_contexts import worklist_contexts
 from gantry_dimse.command import C_FIND_RQ, N_CREATE_RQ, N_SET_RQ
-from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
 from gantry_domain.information_models import (
     MODALITY_PERFORMED_PROCEDURE_STEP,
     MODALITY_WORKLIST_FIND,
-    WORKLIST_CLASSES,
 )
 from gantry_runtime.settings import Settings
 from gantry_worklist import metrics
@@ -55,10 +53,7 @@ def make_server(
         listener=listener,
         ae_title=settings.ae_titles[0],
         limits=server_limits(limits),
-        supported=SupportedContexts(
-            storage_classes=(),
-            others=[build_context(uid, list(MESSAGE_SYNTAXES)) for uid in WORKLIST_CLASSES],
-        ),
+        supported=worklist_contexts(),
         operations={
             (C_FIND_RQ, MODALITY_WORKLIST_FIND): worklist.find,
             (N_CREATE_RQ, MODALITY_PERFORMED_PROCEDURE_STEP): performing.create,

@@ -8,14 +8,9 @@ from gantry_domain.conformance.compared_rows import ComparedRow
 from gantry_domain.conformance.model import Support
 from gantry_domain.conformance.names import Agreement, agreement
 from gantry_domain.conformance.reading import Reading
-from gantry_domain.conformance.registry import (
-    MODALITY_PERFORMED_PROCEDURE_STEP,
-    Service,
-    class_name,
-    retired,
-    service_of,
-)
+from gantry_domain.conformance.registry import Service, class_name, retired, service_of
 from gantry_domain.conformance.rows import Row
+from gantry_domain.information_models import MODALITY_PERFORMED_PROCEDURE_STEP
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 

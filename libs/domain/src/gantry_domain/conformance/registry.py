@@ -3,12 +3,10 @@
 from enum import StrEnum
 
 from gantry_domain.dictionary import UIDS
-from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.information_models import INFORMATION_MODELS, MODALITY_WORKLIST_FIND
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 
-MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
-MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
 STORAGE_COMMITMENT_PUSH = "1.2.840.10008.1.20.1"
 
 _PERFORMED_STEPS = "1.2.840.10008.3.1.2.3."
