@@ -574,7 +574,7 @@ WITH patients AS (
   SELECT 'main', 'P' || n, 'P' || n,
     jsonb_build_object('00100020', jsonb_build_object('vr', 'LO', 'Value',
       jsonb_build_array('P' || n))), now()
-  FROM generate_series(:first, :last) n RETURNING pk, patient_id),
+  FROM generate_series(CAST(:first AS int), CAST(:last AS int)) n RETURNING pk, patient_id),
 orders AS (
   INSERT INTO order_ (partition, patient_pk, study_instance_uid, procedure_told, accession_number,
     attributes, created_at, updated_at)
