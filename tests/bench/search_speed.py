@@ -112,6 +112,11 @@ class Plans:
     def forget(self) -> None:
         self._statements.clear()
 
+    @property
+    def last(self) -> tuple[str, object]:
+        """The last statement with its parameters."""
+        return self._statements[-1]
+
     def explain(self, *, full: bool) -> str:
         statement, parameters = self._statements[0]
         with self._engine.connect() as connection:
