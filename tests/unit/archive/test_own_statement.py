@@ -123,6 +123,6 @@ def test_unused_sections_keep_their_heading(statement: Statement, outline: str) 
 
 def test_the_page_holds_every_class_and_the_picture(statement: Statement) -> None:
     page = rendered(statement, form="html")
-    assert all(f"<td>{uid}</td>" in page for uid in STORAGE_CLASSES)
+    assert all(f">{uid}</td>" in page for uid in STORAGE_CLASSES)
     assert page.count("<svg") == 1
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")

@@ -232,7 +232,7 @@ def test_a_comparison_in_its_forms() -> None:
     sheet = rendered_comparison(comparison, form="csv").splitlines()
     assert sheet[1].startswith(f"Storage,CT Image Storage,{CT},'=CT,PACS,Compatible,")
     assert f"| {CT} |" in rendered_comparison(comparison, form="markdown")
-    assert f"<td>{CT}</td>" in rendered_comparison(comparison, form="html")
+    assert f">{CT}</td>" in rendered_comparison(comparison, form="html")
 
 
 class TestSources:

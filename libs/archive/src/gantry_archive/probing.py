@@ -146,8 +146,14 @@ class _Asking:
             self._wait(self._pause)
         self.associations += 1
         with suppress(NoAcceptedContext):
-            self.accepted |= self._propose(contexts)
+            self.accepted |= self._propose(self._with_verification(contexts))
         self.asked.update(dict.fromkeys(context.SOPClassUID for context in contexts))
+
+    def _with_verification(self, contexts: Sequence[ProposedContext]) -> list[ProposedContext]:
+        """Some peers reject a request of which they can accept nothing: so this is added to it."""
+        wanted = VERIFICATION in self.asked and len(contexts) < MOST_CONTEXTS
+        added = [ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)] if wanted else []
+        return [*added, *contexts]
 
 
 def _syntaxes(uid: str, stored: Sequence[str]) -> tuple[str, ...]:

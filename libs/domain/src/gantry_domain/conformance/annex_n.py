@@ -21,7 +21,7 @@ from gantry_domain.conformance.annex_a import (
 from gantry_domain.conformance.document import Block
 from gantry_domain.conformance.model import Statement
 from gantry_domain.conformance.outline import Section, document, text
-from gantry_domain.conformance.registry import Service, service_of
+from gantry_domain.conformance.registry import Service
 
 _SERVICES = (
     ("5.2.1", "Verification", Service.VERIFICATION),
@@ -81,12 +81,7 @@ def _sections(statement: Statement) -> Iterator[Section]:
 
 
 def _service(statement: Statement, service: Service, lists: tables.SyntaxLists) -> list[Block]:
-    blocks: list[Block] = []
-    for entity in statement.entities:
-        supports = [each for each in entity.supports if service_of(each.uid) is service]
-        if supports:
-            caption = f"{service.value}: SOP classes of {entity.name}"
-            blocks.append(tables.sop_classes(caption, supports, lists))
+    blocks = tables.classes_of_service(statement, service, lists)
     if service is Service.QUERY_RETRIEVE:
         blocks += all_keys(statement)
     return blocks

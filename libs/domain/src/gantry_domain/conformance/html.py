@@ -1,9 +1,13 @@
 """A document as one HTML page that needs nothing else, and prints on A4 with its page numbers."""
 
+import re
 from html import escape
 
 from gantry_domain.conformance.document import Block, Document, Heading, Paragraph, Picture, Table
 
+_CODE = re.compile(r"[\d.]{5,}|\([0-9A-F]{4},[0-9A-F]{4}\)")
+
+_WIDEST_WORD = 30
 _STYLE = """
 @page { size: A4; margin: 18mm 15mm 18mm 15mm;
   @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; } }
@@ -18,9 +22,11 @@ p { margin: 1.5mm 0; }
 table { border-collapse: collapse; width: 100%; margin: 3mm 0 5mm; font-size: 8.5pt; }
 caption { text-align: left; font-weight: bold; padding: 1mm 0; }
 th, td { border: 0.4pt solid #9aa7b0; padding: 0.8mm 1.5mm; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-th { background: #e8eef2; white-space: nowrap; }
+  vertical-align: top; overflow-wrap: break-word; }
+th { background: #e8eef2; }
 thead { display: table-header-group; }
+td.long { overflow-wrap: anywhere; min-width: 35mm; }
+td.code { white-space: nowrap; font-size: 8pt; }
 tr { break-inside: avoid; }
 figure { margin: 4mm 0; break-inside: avoid; }
 svg { max-width: 100%; height: auto; }
@@ -39,6 +45,16 @@ def to_html(document: Document, *, title: str) -> str:
     )
 
 
+def _cell(text: str) -> str:
+    # UIDs and tags are read in one piece; paths may be wider than the paper.
+    kind = ""
+    if _CODE.fullmatch(text):
+        kind = ' class="code"'
+    elif any(len(word) > _WIDEST_WORD for word in text.split()):
+        kind = ' class="long"'
+    return f"<td{kind}>{escape(text)}</td>"
+
+
 def _rendered(block: Block) -> str:
     match block:
         case Heading(level, text):
@@ -49,10 +65,7 @@ def _rendered(block: Block) -> str:
             return f"<figure>{svg}<figcaption>{escape(words)}</figcaption></figure>"
         case Table(caption, headings, rows):
             head = "".join(f"<th>{escape(each)}</th>" for each in headings)
-            body = "\n".join(
-                "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-                for row in rows
-            )
+            body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
             return (
                 f"<table><caption>{escape(caption)}</caption>\n"
                 f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"

@@ -82,6 +82,36 @@ def sop_classes(caption: str, supports: Iterable[Support], lists: SyntaxLists) -
     )
 
 
+def classes_of_service(statement: Statement, service: Service, lists: SyntaxLists) -> list[Block]:
+    """The SOP classes of a service, with the transfer syntaxes of each entity in each role."""
+    said: dict[tuple[str, str], dict[str, Support]] = {}
+    names: dict[str, str] = {}
+    for entity in statement.entities:
+        for each in entity.supports:
+            if service_of(each.uid) is service:
+                role = each.role.value if each.role else "role not stated"
+                said.setdefault((entity.name, role), {})[each.uid] = each
+                names.setdefault(each.uid, each.name)
+    if not names:
+        return []
+    rows = tuple(
+        (
+            name,
+            uid,
+            *(
+                lists.name(support.transfer_syntaxes)
+                if (support := column.get(uid)) and support.supported
+                else "no"
+                for column in said.values()
+            ),
+        )
+        for uid, name in names.items()
+    )
+    columns = (f"{entity} as {role}" for entity, role in said)
+    caption = f"{service.value}: SOP classes, and the list of transfer syntaxes in each role"
+    return [Table(caption, ("SOP class", "UID", *columns), rows)]
+
+
 def properties(caption: str, facts: Sequence[Property]) -> Block:
     """Named facts."""
     if not facts:
