@@ -65,6 +65,9 @@ def test_a_life(service, database):
     (found,) = httpx.get(f"{service.web}/studies?PatientName={SECRET}").json()
     assert found["0020000D"]["Value"] == ["1.2"]
     assert httpx.get(f"{service.web}/studies?StudyDate=x").status_code == 400
+    page = httpx.get(f"{service.web.removesuffix('/dicomweb')}/conformance?outline=a", timeout=60)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "A.4.1.1 Application Data Flow" in page.text
     requests = "gantry_query_http_requests_total"
 
     def counted(status: str) -> float:
