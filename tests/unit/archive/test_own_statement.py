@@ -15,6 +15,7 @@ from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.model import Entity, Role, Statement
 from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.orders.attributes import PLACES, STATUS
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.statuses import Rejection, Status
 from gantry_domain.store_responses import read_store_status
@@ -23,6 +24,8 @@ from gantry_ingress import reception
 from gantry_query import find, retrieve
 from gantry_query.own_web import whole_statement
 from gantry_runtime.settings import Settings, load_settings
+from gantry_worklist import find as worklist_find
+from gantry_worklist import performing
 
 
 def settings_of(folder: Path, text: str = "") -> Settings:
@@ -51,7 +54,8 @@ def used(module: ModuleType) -> set[Status]:
 
 def test_each_status_of_the_code_is_stated_and_no_other() -> None:
     assert set(behaviour.C_STORE) == set(STATUSES.values()) | used(reception)
-    assert set(behaviour.C_FIND) == used(find)
+    assert set(behaviour.C_FIND) == used(find) == used(worklist_find)
+    assert set(behaviour.PERFORMED_STEP) == used(performing)
     assert set(behaviour.C_MOVE) == used(retrieve) | used(sub_operations)
 
 
@@ -81,6 +85,10 @@ def test_classes_and_syntaxes_are_those_of_the_tables(statement: Statement) -> N
     assert asked == {VERIFICATION, *(uid for model in INFORMATION_MODELS for uid in model.classes)}
     assert {each.uid for each in query.supports if each.role is Role.SCU} == set(STORAGE_CLASSES)
     assert len([each for each in statement.keys if each.service == "C-FIND"]) == len(ATTRIBUTES)
+    asked = {each.keyword: each for each in statement.keys if each.service == "Modality Worklist"}
+    assert asked.keys() == {*PLACES, STATUS.keyword}
+    assert asked["PatientName"].matching
+    assert not asked["Allergies"].matching
 
 
 def test_the_configuration_is_in_it(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from importlib.metadata import version
 
 from gantry_archive.own_entities import own_entities
 from gantry_domain.attributes import ATTRIBUTES, Level
-from gantry_domain.conformance.behaviour import C_ECHO, C_FIND, C_MOVE, C_STORE, RETRIEVE
+from gantry_domain.conformance.behaviour import (
+    C_ECHO,
+    C_FIND,
+    C_MOVE,
+    C_STORE,
+    PERFORMED_STEP,
+    RETRIEVE,
+)
 from gantry_domain.conformance.model import (
     Origin,
     Parameter,
@@ -16,7 +23,9 @@ from gantry_domain.conformance.model import (
     StatusClaim,
     WebTransaction,
 )
+from gantry_domain.conformance.registry import Service
 from gantry_domain.information_models import level_name
+from gantry_domain.orders.attributes import MATCHED, PLACES, STATUS, Place, tag_of
 from gantry_domain.statuses import Status
 from gantry_domain.store_responses import StoreResult, store_answers
 from gantry_runtime.parameters import parameters
@@ -31,6 +40,8 @@ _SCP_STATUSES: Mapping[str, Mapping[Status, str]] = {
     "C-FIND": C_FIND,
     "C-MOVE": C_MOVE,
     "C-GET": RETRIEVE,
+    "C-FIND of the worklist": C_FIND,
+    "N-CREATE and N-SET of performed steps": PERFORMED_STEP,
 }
 _AS_SENDER: Mapping[StoreResult, str] = {
     StoreResult.ACCEPTED: "the instance counts as sent",
@@ -47,7 +58,7 @@ def own_statement(settings: Settings, *, web: Iterable[WebTransaction] = ()) -> 
         origin=Origin.OWN,
         version=version("gantry-archive"),
         entities=own_entities(settings),
-        keys=(*_keys("C-FIND"), *_keys("QIDO-RS")),
+        keys=(*_keys("C-FIND"), *_keys("QIDO-RS"), *_worklist_keys()),
         statuses=(*_answered(), *_as_sender()),
         web=tuple(web),
         character_sets=tuple(sorted(CHARACTER_SETS)),
@@ -78,6 +89,21 @@ def _keys(service: str) -> Iterator[QueryKey]:
             keyword=attribute.keyword,
             matching=None if attribute.matching is None else attribute.matching.value,
             always_returned=attribute.required and service == "QIDO-RS",
+        )
+
+
+def _worklist_keys() -> Iterator[QueryKey]:
+    matched = {each.keyword: each for found in MATCHED.values() for each in found}
+    matched[STATUS.keyword] = STATUS
+    for keyword in dict.fromkeys((*PLACES, STATUS.keyword)):
+        key = matched.get(keyword)
+        place = PLACES.get(keyword, Place.STEP)
+        yield QueryKey(
+            service=Service.WORKLIST.value,
+            level=place.value.upper(),
+            tag=tag_of(keyword),
+            keyword=keyword,
+            matching=None if key is None or key.matching is None else key.matching.value,
         )
 
 

@@ -8,8 +8,6 @@ from gantry_domain.conformance.document import Block, Picture
 from gantry_domain.conformance.model import Entity, Role, Statement
 from gantry_domain.conformance.outline import Section, document, text
 
-_SERVICES = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET")
-
 
 def annex_a(statement: Statement) -> list[Block]:
     """The document."""
@@ -115,13 +113,8 @@ def functions(statement: Statement) -> list[Block]:
 
 def all_statuses(statement: Statement) -> list[Block]:
     """The statuses of each service in each role."""
-    stated = {(each.service, each.role) for each in statement.statuses}
-    return [
-        tables.statuses(statement, service, role)
-        for service in _SERVICES
-        for role in Role
-        if (service, role) in stated
-    ]
+    stated = dict.fromkeys((each.service, each.role) for each in statement.statuses)
+    return [tables.statuses(statement, service, role) for service, role in stated]
 
 
 def all_keys(statement: Statement) -> list[Block]:

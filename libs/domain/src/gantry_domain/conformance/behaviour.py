@@ -12,9 +12,14 @@ from gantry_domain.statuses import (
     CANCEL,
     CANNOT_UNDERSTAND,
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    DUPLICATE_SOP_INSTANCE,
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+    INVALID_ATTRIBUTE_VALUE,
     LOCAL_LIMIT_EXCEEDED,
+    MISSING_ATTRIBUTE,
+    MISSING_ATTRIBUTE_VALUE,
     MOVE_DESTINATION_UNKNOWN,
+    NO_SUCH_OBJECT_INSTANCE,
     NOT_AUTHORIZED,
     OBJECT_TOO_LARGE,
     OUT_OF_RESOURCES,
@@ -23,7 +28,9 @@ from gantry_domain.statuses import (
     OUT_OF_RESOURCES_TO_SEND,
     PENDING,
     PENDING_WARNING,
+    PROCESSING_FAILURE,
     PROTOCOL_VERSION_NOT_SUPPORTED,
+    RESOURCE_LIMITATION,
     SERVICE_AWAY,
     SOME_SUB_OPERATIONS_FAILED,
     SOP_CLASS_NOT_SUPPORTED,
@@ -99,4 +106,19 @@ RETRIEVE: Mapping[Status, str] = {
 C_MOVE: Mapping[Status, str] = {
     **RETRIEVE,
     MOVE_DESTINATION_UNKNOWN: "the destination is no partner of the configuration with an address",
+}
+
+PERFORMED_STEP: Mapping[Status, str] = {
+    SUCCESS: "the step is stored as it was told",
+    NOT_AUTHORIZED: "this AE title may not tell what it performed",
+    DUPLICATE_SOP_INSTANCE: "N-CREATE: there is a step of this UID already",
+    NO_SUCH_OBJECT_INSTANCE: "N-SET: there is no step of this UID",
+    INVALID_ATTRIBUTE_VALUE: "a status that cannot be at this moment, or a UID that is none",
+    MISSING_ATTRIBUTE: "an attribute is missing without which nothing can be filed",
+    MISSING_ATTRIBUTE_VALUE: "an attribute is empty without which nothing can be filed",
+    PROCESSING_FAILURE: (
+        "the data set cannot be read; or N-SET: the step is over, with Error ID A710; or an error "
+        "of the archive"
+    ),
+    RESOURCE_LIMITATION: "the index does not answer in time; the same request may succeed later",
 }

@@ -226,12 +226,12 @@ def _syntaxes(supports: Iterable[Support]) -> tuple[str, ...] | None:
 
 
 def _keys(modality: Statement, provider: Statement) -> Iterator[ComparedKey]:
-    asked = {each.tag: each for each in modality.keys if each.role is Role.SCU}
-    answered = {each.tag: each for each in provider.keys if each.role is Role.SCP}
-    for tag, key in asked.items():
-        verdict, reason = _key(key, answered.get(tag), provider)
+    asked = {(each.service, each.tag): each for each in modality.keys if each.role is Role.SCU}
+    answered = {(each.service, each.tag): each for each in provider.keys if each.role is Role.SCP}
+    for place, key in asked.items():
+        verdict, reason = _key(key, answered.get(place), provider)
         yield ComparedKey(
-            tag=tag,
+            tag=key.tag,
             keyword=key.keyword,
             user=modality.product,
             provider=provider.product,
@@ -241,7 +241,8 @@ def _keys(modality: Statement, provider: Statement) -> Iterator[ComparedKey]:
 
 
 def _key(asked: QueryKey, answered: QueryKey | None, provider: Statement) -> tuple[Verdict, str]:
-    if not any(each.role is Role.SCP for each in provider.keys):
+    services = {each.service for each in provider.keys if each.role is Role.SCP}
+    if asked.service not in services:
         return Verdict.NOT_STATED, f"{provider.product} states no keys"
     if answered is None:
         return Verdict.INCOMPATIBLE, f"{provider.product} does not list it"

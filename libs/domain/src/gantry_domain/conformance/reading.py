@@ -28,6 +28,7 @@ from gantry_domain.conformance.names import (
     is_transfer_syntax,
     syntaxes_named,
 )
+from gantry_domain.conformance.registry import Service, service_of
 from gantry_domain.conformance.rows import Row, rows_of
 from gantry_domain.dictionary import KEYWORDS
 
@@ -151,7 +152,7 @@ class _Reader:
             return True
         self._keys.append(
             QueryKey(
-                service="C-FIND",
+                service=self._asked_service(),
                 level="",
                 tag=tag,
                 keyword=keyword,
@@ -161,6 +162,11 @@ class _Reader:
             )
         )
         return True
+
+    def _asked_service(self) -> str:
+        """What keys are of: the worklist where it was spoken of last."""
+        last = self._supports[-1].uid if self._supports else ""
+        return Service.WORKLIST.value if service_of(last) is Service.WORKLIST else "C-FIND"
 
     def _table_row(self, row: Row, columns: Columns) -> None:
         uid = _UID.search(columns.cell(row, "uid") or row.text)
