@@ -30,8 +30,8 @@ def upgrade() -> None:
         "study",
         sa.Column("patient_name_beginnings", postgresql.ARRAY(sa.Text()), nullable=True),
     )
-    # With the usual 100 the planner takes words and modalities that few studies have for ten times as
-    # frequent, and walks through the newest studies instead of using the index.
+    # With the usual 100 the planner takes words and modalities that few studies have for ten times
+    # as frequent, and walks through the newest studies instead of using the index.
     op.execute("ALTER TABLE study ALTER COLUMN patient_name_beginnings SET STATISTICS 500")
     op.execute("ALTER TABLE study ALTER COLUMN modalities_in_study SET STATISTICS 1000")
     op.create_index(
