@@ -42,6 +42,8 @@ KEYS = (
     "StudyInstanceUID StudyDate StudyTime AccessionNumber PatientName PatientID PatientBirthDate"
     " PatientSex StudyDescription ModalitiesInStudy NumberOfStudyRelatedInstances"
 ).split()
+# Of a peer that has gathered nothing yet, in seconds.
+_PATIENCE = 900.0
 _COMPLETED = re.compile(r"Completed Suboperations +: (\d+)")
 
 
@@ -127,7 +129,9 @@ class Bench:
 
     def _answers(self, asked: archives.Asked, ds: Dataset, requests: int) -> int:
         address = ("127.0.0.1", asked.port)
-        counted, _ = count_answers(address, ds, requests=requests, called=asked.ae_title)
+        counted, _ = count_answers(
+            address, ds, requests=requests, called=asked.ae_title, patience=_PATIENCE
+        )
         assert counted[0] == requests, f"{asked.name}: {counted}"
         return counted[0xFF00]
 
@@ -175,9 +179,10 @@ def measured(folder: Path, options: argparse.Namespace) -> list[str]:
         data.clear()
         for question in QUESTIONS:
             turns(asked, options.rounds, lambda each: bench.find(each, question))  # noqa: B023
-            print(question.name, flush=True)
-        turns(asked, options.rounds, bench.everything)
+            print(*table(bench.finds, asked[-1].name), sep="\n", flush=True)
         turns(asked, options.rounds, bench.retrieve)
+        print(*table(bench.retrievals, asked[-1].name), sep="\n", flush=True)
+        turns(asked, options.rounds, bench.everything)
     peer = asked[-1].name
     return [
         f"{machine()}; {options.studies:,} studies; {options.rounds} rounds.",

@@ -122,11 +122,17 @@ def answers(
 
 
 def count_answers(
-    address: Address, ds: Dataset, *, requests: int = 1, called: str = "GANTRY"
+    address: Address,
+    ds: Dataset,
+    *,
+    requests: int = 1,
+    called: str = "GANTRY",
+    patience: float = 60.0,
 ) -> tuple[Counter[int], float]:
     """How often each status came in answer to `requests` on one association, and in how long.
 
-    Decodes nothing, and so is hardly ever what limits the server. Seconds.
+    Decodes nothing, and so is hardly ever what limits the server. Waits `patience` for each answer.
+    Seconds.
     """
     requested = request_association(
         host=address[0],
@@ -159,7 +165,7 @@ def count_answers(
         )
         last, status, final = b"", 0, False
         while True:
-            pdu = wire.receive(time.monotonic() + 60, 60, "answer")
+            pdu = wire.receive(time.monotonic() + patience, patience, "answer")
             assert pdu.type == P_DATA_TF, "the association broke"
             if not pdu.body[PDV_HEADER.size - 1] & COMMAND_FRAGMENT:
                 continue
