@@ -73,6 +73,7 @@ def given_up(worker: Worker) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines if '"object_given_up"' in line]
 
 
+@pytest.mark.long
 def test_an_object_that_kills_is_given_up_and_its_companions_are_indexed(tmp_path):
     with poisoned(tmp_path) as (worker, poison):
         sent = images(worker.store, 40)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from blackbox.run import Gantry
 from blackbox.waiting import until
@@ -11,6 +12,7 @@ from blackbox.waiting import until
 ADDRESS = re.compile(r"http://[^\s,]+/dicomweb/studies/[0-9.]+[^\s,]*")
 
 
+@pytest.mark.long
 def test_the_addresses_of_the_demo_answer(new_gantry: Callable[..., Gantry]) -> None:
     run = new_gantry()
     run.start("--demo")
