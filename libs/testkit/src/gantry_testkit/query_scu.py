@@ -179,7 +179,7 @@ def count_answers(
                 break
     seconds = time.perf_counter() - begun
     wire.send([HEADER.pack(A_RELEASE_RQ, 4) + bytes(4)])
-    wire.receive(time.monotonic() + 10, 10, "release the association")
+    wire.receive(time.monotonic() + patience, patience, "release the association")
     wire.close()
     return counted, seconds
 
