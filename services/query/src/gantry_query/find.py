@@ -12,31 +12,25 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Engine
 
+from gantry_archive.find_failures import FindAnswers, failures_answered
 from gantry_dimse.operations import PENDING_CODES, Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
-from gantry_domain.dictionary import KEYWORDS
-from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.find_identifier import FindIdentifier, read_find_identifier
 from gantry_domain.find_question import Agreed, FindQuestion, find_question
 from gantry_domain.identifier_encoding import Document, IdentifierEncoder
 from gantry_domain.information_models import InformationModel
-from gantry_domain.query import BadQuery, PageRequest, Query
+from gantry_domain.query import PageRequest, Query
 from gantry_domain.sight import Sight
 from gantry_domain.statuses import (
     CANCEL,
-    IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     NOT_AUTHORIZED,
     OUT_OF_RESOURCES_TO_FIND,
     PENDING,
     PENDING_WARNING,
     SUCCESS,
-    UNABLE_TO_PROCESS,
 )
 from gantry_query import metrics
-from gantry_runtime.logs import get_logger
 from gantry_stores.index.search import Page, search
-
-log = get_logger(__name__)
 
 # The first answers come soon; later pages are worth their statement.
 _FIRST_PAGE = 100
@@ -44,8 +38,6 @@ _PAGE = 1000
 
 # How long an answer is waited for before the peer is listened to again, in seconds.
 _PATIENCE = 0.05
-
-_Answers = Generator[Answer | None, None, None]
 
 _NO_LEVEL = "none"
 _PEER_GONE = "gone"
@@ -81,56 +73,37 @@ class FindService:
         """The answers to one request. Whatever fails is the final one."""
         counted = _Counted(self._partners.label(request.peer.calling_ae))
         try:
-            for answer in self._answers(request, counted):
+            for answer in failures_answered(self._answers(request, counted), service="find"):
                 counted.see(answer)
                 yield answer
         finally:
             counted.tell()
 
-    def _answers(self, request: OperationRequest, counted: "_Counted") -> _Answers:
+    def _answers(self, request: OperationRequest, counted: "_Counted") -> FindAnswers:
         calling_ae = request.peer.calling_ae
         charset = self._partners.charset(calling_ae)
         if not self._partners.may(calling_ae, "find"):
             yield Answer(NOT_AUTHORIZED, error_comment="this AE title may not query")
             return
-        try:
-            identifier = read_find_identifier(
-                request.identifier,
-                transfer_syntax=request.transfer_syntax,
-                default_charset=charset,
-            )
-            question = find_question(
-                identifier,
-                model=self._model,
-                page=PageRequest(_FIRST_PAGE),
-                agreed=Agreed(
-                    relational=request.relational,
-                    moments=request.moments,
-                    loose_names=request.loose_names,
-                    zone=request.zone,
-                    local=self._zone,
-                ),
-            )
-            counted.level = question.query.level.value
-            yield from self._matches(request, identifier, question, charset)
-        except BadQuery as error:
-            tag = KEYWORDS.get(error.parameter)
-            yield Answer(
-                IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
-                error_comment=str(error),
-                offending=() if tag is None else (tag,),
-            )
-        except TransientError as error:
-            log.warning("find_put_off", error=type(error).__name__)
-            comment = "the index does not answer in time: try again later"
-            yield Answer(OUT_OF_RESOURCES_TO_FIND, error_comment=comment)
-        except PermanentError as error:
-            log.error("find_refused", error=type(error).__name__, reason=str(error))
-            yield Answer(UNABLE_TO_PROCESS, error_comment="the index refuses this question")
-        # The door of the operation: the peer gets an answer, whatever failed.
-        except Exception:
-            log.exception("find_failed")
-            yield Answer(UNABLE_TO_PROCESS, error_comment="an error of the archive: see its log")
+        identifier = read_find_identifier(
+            request.identifier,
+            transfer_syntax=request.transfer_syntax,
+            default_charset=charset,
+        )
+        question = find_question(
+            identifier,
+            model=self._model,
+            page=PageRequest(_FIRST_PAGE),
+            agreed=Agreed(
+                relational=request.relational,
+                moments=request.moments,
+                loose_names=request.loose_names,
+                zone=request.zone,
+                local=self._zone,
+            ),
+        )
+        counted.level = question.query.level.value
+        yield from self._matches(request, identifier, question, charset)
 
     def _matches(
         self,
@@ -138,7 +111,7 @@ class FindService:
         identifier: FindIdentifier,
         question: FindQuestion,
         charset: str | None,
-    ) -> _Answers:
+    ) -> FindAnswers:
         zone = question.answers_in
         encoder = IdentifierEncoder(
             identifier,

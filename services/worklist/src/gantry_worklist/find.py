@@ -5,41 +5,32 @@ other end than Success for a failure, and shows nothing.
 """
 
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy.engine import Engine
 
+from gantry_archive.find_failures import FindAnswers, failures_answered
 from gantry_dimse.operations import PENDING_CODES, Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
-from gantry_domain.dictionary import KEYWORDS
-from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.find_identifier import FindIdentifier, read_find_identifier
 from gantry_domain.identifier_encoding import IdentifierEncoder
 from gantry_domain.orders.question import WorklistQuestion, worklist_question
-from gantry_domain.query import BadQuery
 from gantry_domain.statuses import (
     CANCEL,
-    IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     NOT_AUTHORIZED,
     OUT_OF_RESOURCES_TO_FIND,
     PENDING,
     PENDING_WARNING,
     SUCCESS,
-    UNABLE_TO_PROCESS,
 )
-from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.orders.worklist import Position, WorklistPage, search_worklist
 from gantry_worklist import metrics
 from gantry_worklist.asking import awaited
 
-log = get_logger(__name__)
-
 _PAGE = 200
 _PEER_GONE = "gone"
-
-_Answers = Generator[Answer | None, None, None]
 
 
 class WorklistService:
@@ -71,7 +62,7 @@ class WorklistService:
         partner = self._partners.label(request.peer.calling_ae)
         status, matches = _PEER_GONE, 0
         try:
-            for answer in self._answers(request):
+            for answer in failures_answered(self._answers(request), service="worklist"):
                 if answer is not None and answer.status.code in PENDING_CODES:
                     matches += 1
                 elif answer is not None:
@@ -82,40 +73,21 @@ class WorklistService:
             metrics.FIND_SECONDS.observe(time.monotonic() - begun)
             metrics.FIND_MATCHES.labels(partner).inc(matches)
 
-    def _answers(self, request: OperationRequest) -> _Answers:
+    def _answers(self, request: OperationRequest) -> FindAnswers:
         calling_ae = request.peer.calling_ae
         if not self._partners.may(calling_ae, "worklist"):
             yield Answer(NOT_AUTHORIZED, error_comment="this AE title may not ask for a worklist")
             return
-        try:
-            identifier = read_find_identifier(
-                request.identifier,
-                transfer_syntax=request.transfer_syntax,
-                default_charset=self._partners.charset(calling_ae),
-            )
-            yield from self._matches(request, identifier, worklist_question(identifier))
-        except BadQuery as error:
-            tag = KEYWORDS.get(error.parameter)
-            yield Answer(
-                IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
-                error_comment=str(error),
-                offending=() if tag is None else (tag,),
-            )
-        except TransientError as error:
-            log.warning("worklist_put_off", error=type(error).__name__)
-            comment = "the index does not answer in time: try again later"
-            yield Answer(OUT_OF_RESOURCES_TO_FIND, error_comment=comment)
-        except PermanentError as error:
-            log.error("worklist_refused", error=type(error).__name__, reason=str(error))
-            yield Answer(UNABLE_TO_PROCESS, error_comment="the index refuses this question")
-        # The door of the operation: the peer gets an answer, whatever failed.
-        except Exception:
-            log.exception("worklist_failed")
-            yield Answer(UNABLE_TO_PROCESS, error_comment="an error of the archive: see its log")
+        identifier = read_find_identifier(
+            request.identifier,
+            transfer_syntax=request.transfer_syntax,
+            default_charset=self._partners.charset(calling_ae),
+        )
+        yield from self._matches(request, identifier, worklist_question(identifier))
 
     def _matches(
         self, request: OperationRequest, identifier: FindIdentifier, question: WorklistQuestion
-    ) -> _Answers:
+    ) -> FindAnswers:
         calling_ae = request.peer.calling_ae
         encoder = IdentifierEncoder(
             identifier,
