@@ -20,13 +20,13 @@ from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.cluster_slots import slots_of
 from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
+from gantry_archive.readiness import tell_readiness
 from gantry_archive.served_contexts import query_contexts
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.handover import Handover
 from gantry_dimse.operations import Operation, OperationKey
 from gantry_dimse.server import DimseServer
 from gantry_dimse.slots import Slots
-from gantry_domain.errors import GantryError
 from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_query import metrics
 from gantry_query.app import DIMSE_LISTENER, DIMSE_TLS_LISTENER, STOP_GRACE
@@ -34,9 +34,8 @@ from gantry_query.find import FindService
 from gantry_query.retrieve import RetrieveService, Retrieving
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
-from gantry_runtime.process import Process, attach
+from gantry_runtime.process import attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
 from gantry_stores.objects import ObjectStore, open_store
 
@@ -130,7 +129,12 @@ def main() -> int:
     )
     server.start()
     log.info("find_started")
-    _watch(process, engine, settings.database_url)
+    tell_readiness(
+        process,
+        database_url=settings.database_url,
+        look=lambda: ping(engine),
+        every=_CHECK_SECONDS,
+    )
     drained = server.drain(_DRAIN_SECONDS)
     server.close()
     pools.close()
@@ -204,27 +208,6 @@ def make_server(
         shares_listener=limits.processes > 1,
         handover=handover,
     )
-
-
-def _watch(process: Process, engine: Engine, database_url: str) -> None:
-    """Tell the supervisor whether the index can be asked, until the process shall stop."""
-    migrated = False
-    while not process.stopping.is_set():
-        try:
-            migrated = migrated or migrations.is_current(database_url)
-            ping(engine)
-        except GantryError as error:
-            process.not_ready(str(error))
-        except Exception:
-            # Ending here would end the associations, which may well be answered.
-            log.exception("readiness_unknown")
-            process.not_ready("the index fails in an unknown way")
-        else:
-            if migrated:
-                process.ready()
-            else:
-                process.not_ready("the database is not migrated: run `gantry migrate`")
-        process.stopping.wait(_CHECK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_archive.readiness import tell_readiness
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_domain.entries import DEFAULT_PARTITION
-from gantry_domain.errors import GantryError
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import conformance_page, metrics
 from gantry_query.access import access_of
@@ -31,7 +31,6 @@ from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, ping
 from gantry_stores.objects import ObjectNotFound, ObjectStore
 from gantry_stores.queue.receipts import ReceiptPublisher
@@ -166,24 +165,12 @@ def _partitions(settings: Settings) -> frozenset[str]:
 
 def _watch(process: Process, engine: Engine, store: ObjectStore, database_url: str) -> None:
     """Tells the supervisor whether the index and the store can be read."""
-    migrated = False
-    while not process.stopping.is_set():
-        try:
-            migrated = migrated or migrations.is_current(database_url)
-            ping(engine)
-            _look(store)
-        except GantryError as error:
-            process.not_ready(str(error))
-        except Exception:
-            # A thread that ended here would leave its last word standing for ever.
-            log.exception("readiness_unknown")
-            process.not_ready("the index or the store fails in an unknown way")
-        else:
-            if migrated:
-                process.ready()
-            else:
-                process.not_ready("the database is not migrated: run `gantry migrate`")
-        process.stopping.wait(_CHECK_EVERY)
+
+    def look() -> None:
+        ping(engine)
+        _look(store)
+
+    tell_readiness(process, database_url=database_url, look=look, every=_CHECK_EVERY)
 
 
 def _look(store: ObjectStore) -> None:

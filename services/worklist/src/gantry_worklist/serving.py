@@ -14,13 +14,13 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from gantry_archive.cluster_slots import slots_of
+from gantry_archive.readiness import tell_readiness
 from gantry_dimse.handover import Handover
-from gantry_domain.errors import GantryError, TransientError
+from gantry_domain.errors import TransientError
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
-from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.orders.messages import last_message_at, purge_messages
 from gantry_worklist import metrics
@@ -87,28 +87,16 @@ def main() -> int:
 
 def _watch(process: Process, engine: Engine, settings: Settings) -> None:
     """Tell the supervisor whether the index can be asked, and purge, until it is time to stop."""
-    migrated = False
     purged_at = float("-inf")
-    while not process.stopping.is_set():
-        try:
-            migrated = migrated or migrations.is_current(settings.database_url)
-            if migrated:
-                _look_at_feed(engine, settings.hl7.alive_for)
-                if time.monotonic() - purged_at > _PURGE_SECONDS:
-                    purged_at = time.monotonic()
-                    _purge(process, engine, settings.hl7.keep_messages)
-        except GantryError as error:
-            process.not_ready(str(error))
-        except Exception:
-            # Ending here would end the connections, which may well be answered.
-            log.exception("readiness_unknown")
-            process.not_ready("the index fails in an unknown way")
-        else:
-            if migrated:
-                process.ready()
-            else:
-                process.not_ready("the database is not migrated: run `gantry migrate`")
-        process.stopping.wait(_CHECK_SECONDS)
+
+    def look() -> None:
+        nonlocal purged_at
+        _look_at_feed(engine, settings.hl7.alive_for)
+        if time.monotonic() - purged_at > _PURGE_SECONDS:
+            purged_at = time.monotonic()
+            _purge(process, engine, settings.hl7.keep_messages)
+
+    tell_readiness(process, database_url=settings.database_url, look=look, every=_CHECK_SECONDS)
 
 
 def _look_at_feed(engine: Engine, alive_for: timedelta) -> None:
