@@ -88,10 +88,10 @@ def test_large_objects_pass_without_being_held(site: Site, tmp_path: Path) -> No
     with storescp(tmp_path, "--ignore", port=site.sink_port):
         for program, *options in (("getscu", "--ignore"), ("movescu", "-aem", "SINK")):
             retrieve(program, site, small, *options)
-            before = site.service.peak_memory("gantry_query.dimse")
+            before = site.service.peak_memory("dimse")
             output = retrieve(program, site, large, *options)
             assert "Completed Suboperations       : 3" in output
-            grown = site.service.peak_memory("gantry_query.dimse") - before
+            grown = site.service.peak_memory("dimse") - before
             assert grown < 32 * MIB, f"{program}: {grown / MIB:.0f} MiB more"
 
 

@@ -78,9 +78,7 @@ class Place:
 
     def lanes(self) -> int:
         """The number of the process that forwards."""
-        (found,) = [
-            seen for seen in self.gantry.children("worker") if seen.module == "gantry_worker.lanes"
-        ]
+        (found,) = [seen for seen in self.gantry.children("worker") if seen.name == "lanes"]
         return found.pid
 
 

@@ -1,4 +1,4 @@
-"""`python -m poisoned_pool ...`: the worker's pool with a store of which some objects are deadly.
+"""The worker's pool with a store of which some objects are deadly.
 
 The folder named by POISON holds, for keys as hexadecimal names: `kill/KEY`, whoever reads it dies;
 `hold/KEY`, whoever reads it writes its process id there and waits until the file is gone.
@@ -6,7 +6,6 @@ The folder named by POISON holds, for keys as hexadecimal names: `kill/KEY`, who
 
 import os
 import signal
-import sys
 import time
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +44,7 @@ class PoisonedWorkshop(Workshop):
         return PoisonedStore(super().store)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Runs the pool with it."""
     pool.Workshop = PoisonedWorkshop
-    sys.exit(pool.main())
+    return pool.main()

@@ -10,9 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One process: its number, that of its parent, its command line, and when it began."""
+    """One process: its number, name, that of its parent, its command line, and when it began."""
 
     pid: int
+    name: str
+    """As ``ps`` shows it; a service's processes are called by their supervisor."""
     parent: int
     began: int
     arguments: tuple[str, ...]
@@ -44,11 +46,12 @@ def _look(folder: Path) -> Seen | None:
     except (OSError, ValueError):
         return None
     # pid (name) state ppid ... starttime: the name may hold blanks and parentheses.
+    name = stat.partition("(")[2].rpartition(")")[0]
     fields = stat.rpartition(")")[2].split()
     if fields[0] in {"Z", "X"}:
         return None
     words = tuple(os.fsdecode(word) for word in arguments.rstrip(b"\0").split(b"\0"))
-    return Seen(int(folder.name), int(fields[1]), int(fields[19]), words)
+    return Seen(int(folder.name), name, int(fields[1]), int(fields[19]), words)
 
 
 def _names(folder: Path, data: bytes) -> bool:

@@ -6,12 +6,12 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
 from gantry_runtime import process as attached
 from gantry_runtime.backoff import Backoff
+from gantry_runtime.forks import Fork, ForkServer
 from gantry_runtime.health import ProcessHealth, ProcessState
 from gantry_runtime.logs import get_logger
 
@@ -27,24 +27,26 @@ class Child:
         self,
         *,
         name: str,
-        command: Sequence[str],
+        module: str,
+        arguments: Sequence[str],
         sockets: Mapping[str, socket.socket],
         stop_grace: float,
         stalled_after: float,
-        environ: Mapping[str, str],
+        server: ForkServer,
         selector: selectors.BaseSelector,
     ) -> None:
         self.name = name
         self.restarts = 0
         self.was_killed = False
-        self._command = tuple(command)
+        self._module = module
+        self._arguments = tuple(arguments)
         self._sockets = sockets
         self._stop_grace = stop_grace
         self._stalled_after = stalled_after
-        self._environ = environ
+        self._server = server
         self._selector = selector
         self._backoff = Backoff()
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._fork: Fork | None = None
         self._status: int | None = None
         self._unread = b""
         self._state: ProcessState = "starting"
@@ -57,12 +59,12 @@ class Child:
     @property
     def running(self) -> bool:
         """Whether its process has not been reaped yet."""
-        return self._popen is not None
+        return self._fork is not None
 
     @property
     def due(self) -> float | None:
         """When (``time.monotonic``) ``act`` has something to do, if nothing happens before."""
-        if self._popen is None:
+        if self._fork is None:
             return self._start_at
         if self._kill_at is not None:
             return self._kill_at
@@ -78,7 +80,7 @@ class Child:
 
     def act(self, now: float, *, stopping: bool) -> None:
         """Start it, or kill it, where that is due."""
-        if self._popen is None:
+        if self._fork is None:
             if not stopping and self._start_at is not None and now >= self._start_at:
                 self._start(now)
         elif self._kill_at is not None and now >= self._kill_at:
@@ -94,7 +96,7 @@ class Child:
     def terminate(self, now: float) -> None:
         """Ask it to finish what it began."""
         self._start_at = None
-        if self._popen is not None:
+        if self._fork is not None:
             self._state, self._reason = "stopping", ""
             self._kill_at = now + self._stop_grace
             self._signal(signal.SIGTERM)
@@ -103,21 +105,17 @@ class Child:
         """End it at once, if it runs."""
         self._signal(signal.SIGKILL)
 
-    def end(self) -> None:
-        """End it at once and wait until it is gone."""
-        if self._popen is not None:
-            self.kill()
-            self._popen.wait()
-            self._popen = None
+    def close(self) -> None:
+        """Listen to it no more: its server has ended it."""
         self._close_status()
 
     def reap(self, now: float) -> bool:
         """Whether its process has ended since the last call; its next start is then planned."""
-        if self._popen is None or (status := self._popen.poll()) is None:
+        if self._fork is None or (status := self._fork.status) is None:
             return False
         self.read_status()
         self._close_status()
-        self._popen = None
+        self._fork = None
         if self._kill_at is not None:
             return True
         ran_for = now - self._started
@@ -158,21 +156,15 @@ class Child:
     def _start(self, now: float) -> None:
         status, theirs = os.pipe()
         os.set_blocking(status, False)
-        shared = {name: listener.fileno() for name, listener in self._sockets.items()}
-        environ = {
-            **self._environ,
-            attached.NAME: self.name,
-            attached.STATUS: str(theirs),
-            attached.SOCKETS: ",".join(f"{name}={number}" for name, number in shared.items()),
-        }
         self._state, self._reason = "starting", ""
         try:
-            self._popen = subprocess.Popen(
-                self._command,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs, *shared.values()),
-                start_new_session=True,
+            self._fork = self._server.fork(
+                self.name,
+                module=self._module,
+                arguments=self._arguments,
+                environ={attached.NAME: self.name},
+                status=theirs,
+                sockets=self._sockets,
             )
         except OSError as error:
             os.close(status)
@@ -182,10 +174,9 @@ class Child:
         finally:
             os.close(theirs)
         self._status = status
-        self._selector.register(status, selectors.EVENT_READ, self)
+        self._selector.register(status, selectors.EVENT_READ, self.read_status)
         self._started = self._heard = now
         self._start_at = None
-        log.info("process_started", name=self.name, process_id=self._popen.pid)
 
     def _close_status(self) -> None:
         if self._status is not None:
@@ -195,9 +186,8 @@ class Child:
             self._unread = b""
 
     def _signal(self, number: int) -> None:
-        if self._popen is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._popen.send_signal(number)
+        if self._fork is not None:
+            self._fork.send_signal(number)
 
 
 def _ending(status: int) -> str:

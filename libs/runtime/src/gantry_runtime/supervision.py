@@ -1,9 +1,9 @@
 """A service's supervisor: starts its processes, restarts dead ones, answers probes, drains.
 
 It never touches a store and has one loop in the main thread, which waits on the children's status
-pipes, on signals and on the next thing that is due. Children are started by exec, never by a bare
-fork, each in a session of its own: Ctrl-C in a terminal reaches the top alone, which drains in
-order.
+pipes, on signals and on the next thing that is due. Children are forked, never by this process,
+which has threads, but by a server that has none (``gantry_runtime.forkserver``); each has a session
+of its own: Ctrl-C in a terminal reaches the top alone, which drains in order.
 """
 
 import os
@@ -11,7 +11,6 @@ import selectors
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gantry_runtime.child import Child
 from gantry_runtime.exposition import CONTENT_TYPE, Exposition
+from gantry_runtime.forks import ForkServer
 from gantry_runtime.health import Health, HealthServer
 from gantry_runtime.lifeline import PARENT, die_with_parent
 from gantry_runtime.listening import listen
@@ -39,7 +39,10 @@ _LOOP_STUCK_AFTER = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """One kind of child: ``python -m module arguments...``, `count` times, sharing `sockets`."""
+    """One kind of child: ``module.main()`` with its arguments in ``sys.argv``, `count` times.
+
+    They share `sockets`.
+    """
 
     name: str
     module: str
@@ -88,6 +91,12 @@ class Supervisor:
         old_wakeup = signal.set_wakeup_fd(wake_sender.fileno(), warn_on_full_buffer=False)
         selector = selectors.DefaultSelector()
         selector.register(wake, selectors.EVENT_READ)
+        environ = {
+            **os.environ,
+            PARENT: str(os.getpid()),
+            "PROMETHEUS_MULTIPROC_DIR": str(folder),
+        }
+        server = ForkServer([spec.module for spec in self._specs], environ, selector)
         own = CollectorRegistry()
         exposition = Exposition(folder, own)
         health_server = HealthServer(
@@ -95,19 +104,15 @@ class Supervisor:
         )
         try:
             meters = _Meters(own)
-            environ = {
-                **os.environ,
-                PARENT: str(os.getpid()),
-                "PROMETHEUS_MULTIPROC_DIR": str(folder),
-            }
             self._children = [
                 Child(
                     name=f"{spec.name}-{number}" if spec.count > 1 else spec.name,
-                    command=(sys.executable, "-m", spec.module, *spec.arguments),
+                    module=spec.module,
+                    arguments=spec.arguments,
                     sockets=spec.sockets,
                     stop_grace=spec.stop_grace,
                     stalled_after=spec.stalled_after,
-                    environ=environ,
+                    server=server,
                     selector=selector,
                 )
                 for spec in self._specs
@@ -119,8 +124,9 @@ class Supervisor:
                 self._turn(selector, wake, meters, exposition)
             return self._drain(selector, wake, meters, exposition)
         finally:
+            server.close()
             for child in self._children:
-                child.end()
+                child.close()
             health_server.close()
             signal.set_wakeup_fd(old_wakeup)
             for number, handler in previous.items():
@@ -163,7 +169,7 @@ class Supervisor:
             if key.fileobj is wake:
                 _empty(wake)
             else:
-                key.data.read_status()
+                key.data()
         now = time.monotonic()
         for child in self._children:
             if child.reap(now):

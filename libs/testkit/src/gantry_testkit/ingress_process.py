@@ -16,6 +16,7 @@ import pydicom
 
 from gantry_domain.receipts import decode_receipts
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit import supervised
 from gantry_testkit.ports import free_port_base
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.waiting import until
@@ -76,8 +77,7 @@ class Ingress:
     def children(self) -> list[int]:
         """The process ids of the receivers."""
         assert self.process is not None
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        return [int(child.name) for child in supervised.children(self.process.pid)]
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
@@ -93,12 +93,7 @@ class Ingress:
 
     def peak_memory(self) -> int:
         """The most bytes that one of its processes had resident since `forget_peak`."""
-        return max(
-            int(line.split()[1]) * 1024
-            for pid in self.children()
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-            if line.startswith("VmHWM:")
-        )
+        return max(supervised.peak_memory(Path(f"/proc/{pid}")) for pid in self.children())
 
     def forget_peak(self) -> None:
         """Let `peak_memory` begin anew."""

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
 from gantry_stores.objects import DirectoryStore
+from gantry_testkit import supervised
 from gantry_testkit.ports import free_port_base
 
 
@@ -83,20 +84,10 @@ class QueryService:
             s.value for s in samples if s.name == name and labels.items() <= s.labels.items()
         )
 
-    def peak_memory(self, module: str = "gantry_query") -> int:
-        """The most bytes that a process of this module has had resident."""
+    def peak_memory(self, name: str = "") -> int:
+        """The most bytes that a process has had resident whose name begins so."""
         return max(
-            int(line.split()[1]) * 1024
-            for process in self._children()
-            if module in (process / "cmdline").read_text()
-            for line in (process / "status").read_text().splitlines()
-            if line.startswith("VmHWM:")
+            supervised.peak_memory(process)
+            for process in supervised.children(self.process.pid)
+            if supervised.name(process).startswith(name)
         )
-
-    def _children(self) -> list[Path]:
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [
-            Path(f"/proc/{pid}")
-            for task in tasks
-            for pid in (task / "children").read_text().split()
-        ]

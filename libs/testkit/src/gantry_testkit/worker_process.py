@@ -18,6 +18,7 @@ from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_stores.queue.application import make_celery
 from gantry_stores.queue.names import INDEX_QUEUE, INDEX_TASK
+from gantry_testkit import supervised
 from gantry_testkit.ports import free_port_base
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
@@ -124,8 +125,7 @@ class Worker:
                 with open(f"/proc/{entry}/environ", "rb") as environ:
                     ours = f"GANTRY_CONFIG={self._environment['GANTRY_CONFIG']}".encode()
                     mine = ours in environ.read().split(b"\0")
-                with open(f"/proc/{entry}/cmdline", "rb") as cmdline:
-                    pool = b"gantry_worker.pool" in cmdline.read()
+                pool = supervised.name(Path(f"/proc/{entry}")) in {"index", "chores"}
             except OSError:
                 continue
             if mine and pool:

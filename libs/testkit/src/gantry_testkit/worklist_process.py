@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from gantry_testkit import supervised
 from gantry_testkit.ports import free_port_base
 from gantry_testkit.query_process import QueryService
 
@@ -56,4 +57,4 @@ class WorklistProcess(QueryService):
 
     def serving(self) -> list[int]:
         """The processes that serve."""
-        return [int(child.name) for child in self._children()]
+        return [int(child.name) for child in supervised.children(self.process.pid)]
