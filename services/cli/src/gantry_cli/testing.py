@@ -31,8 +31,9 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     environ = {
         key: value
         for key, value in os.environ.items()
-        # The tests make settings of their own.
-        if not key.lstrip("_").startswith("GANTRY_")
+        # The tests make settings of their own; and start hundreds of processes, so that what they
+        # run is compiled once.
+        if not key.lstrip("_").startswith("GANTRY_") and key != "PYTHONDONTWRITEBYTECODE"
     }
     # PATH stays: in the environment's own folder are pynetdicom's programs with dcmtk's names.
     steps: list[tuple[str, ...]] = [
