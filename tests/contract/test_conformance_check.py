@@ -5,33 +5,48 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Engine
 
-from gantry_archive.checking import STRANGER, Checked, Port, check
+from gantry_archive.checking import STRANGER, Checked, Port, check, ports_of
 from gantry_archive.dimse_door import partners_of, user_identities
 from gantry_archive.own_entities import STORAGE
 from gantry_archive.own_statement import own_statement
 from gantry_archive.probing import Called, probe
 from gantry_archive.served_contexts import storage_contexts
+from gantry_cli.conformance import check_ourselves
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.requesting import Timeouts
+from gantry_domain.conformance.differences import accepted_as_scp
 from gantry_domain.conformance.model import Statement
+from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.settings import Settings, load_settings
+from gantry_testkit.archive_doors import archive_doors
+from gantry_testkit.certificates import Authority
 from gantry_testkit.door import EXPLICIT, IMPLICIT, Door
+from gantry_testkit.ports import free_port
 
 CT, MR, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4"
+US = "1.2.840.10008.5.1.4.1.1.6.1"
 COMMITMENT = "1.2.840.10008.1.20.1"
 LOOKED_AT = (VERIFICATION, CT, MR, PRIVATE, COMMITMENT)
 OpenDoor = Callable[..., Door]
 
-REFUSED = """
-unknown_partners: refuse
-partners: [{ae_title: CT01}, {ae_title: FAR, hosts: [192.0.2.1]}]
+QUERY_CLASSES = [uid for model in INFORMATION_MODELS for uid in model.classes]
+# All services, and what is not taken by all of the configurations below.
+EVERYWHERE = (*LOOKED_AT, US, *QUERY_CLASSES, *WORKLIST_CLASSES)
+
+NO_STRANGERS = "unknown_partners: {store: refuse, query: refuse, worklist: refuse}"
+REFUSED = f"""
+{NO_STRANGERS}
+partners: [{{ae_title: CT01}}, {{ae_title: FAR, hosts: [192.0.2.1]}}]
 """
 RESTRICTED = f"""
-partners: [{{ae_title: CT01, transfer_syntaxes: ["{IMPLICIT}", "{EXPLICIT}"]}}]
-ingress: {{sop_classes: ["{PRIVATE}"]}}
+partners:
+  - {{ae_title: CT01, transfer_syntaxes: ["{IMPLICIT}", "{EXPLICIT}"]}}
+  - {{ae_title: MR01, accept_classes: ["{MR}"]}}
+ingress: {{sop_classes: ["{PRIVATE}"], accept_classes: ["{CT}", "{MR}", "{PRIVATE}"]}}
 """
 IDENTIFIED = "user_identity: {required: true}"
 
@@ -39,8 +54,11 @@ IDENTIFIED = "user_identity: {required: true}"
 def settings_of(folder: Path, text: str) -> Settings:
     file = folder / "gantry.yaml"
     file.write_text(text)
-    passcodes = {"GANTRY_DIMSE_PASSCODES": '{"a": "b"}'} if text == IDENTIFIED else {}
-    return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(folder), **passcodes})
+    return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(folder)})
+
+
+def secrets(text: str) -> dict[str, str]:
+    return {"GANTRY_DIMSE_PASSCODES": '{"a": "b"}'} if text == IDENTIFIED else {}
 
 
 def served(open_door: OpenDoor, settings: Settings, **options: object) -> Door:
@@ -59,11 +77,15 @@ def served(open_door: OpenDoor, settings: Settings, **options: object) -> Door:
     )
 
 
-def called(door: Door, calling_ae: str = "CT01", called_ae: str = "GANTRY") -> Called:
+def called(door: Door, calling_ae: str = "CT01") -> Called:
+    return at(door.port, calling_ae)
+
+
+def at(port: int, calling_ae: str) -> Called:
     return Called(
         host="127.0.0.1",
-        port=door.port,
-        called_ae=called_ae,
+        port=port,
+        called_ae="GANTRY",
         calling_ae=calling_ae,
         timeouts=Timeouts(),
     )
@@ -81,23 +103,69 @@ def checked(door: Door, settings: Settings, statement: Statement | None = None) 
     )
 
 
+def tls_only(folder: Path) -> str:
+    """Every caller has to show a certificate; ours is that of CT01."""
+    authority = Authority(folder / "ca")
+    own, caller = authority.sign("gantry"), authority.sign("ct scanner 1")
+    ports = free_port(), free_port()
+    return f"""
+{NO_STRANGERS}
+partners: [{{ae_title: CT01, certificate: [CT scanner 1]}}, {{ae_title: MR01, certificate: [mr]}}]
+listen:
+  tls_port: {ports[0]}
+  query_tls_port: {ports[1]}
+  tls_certificate: {own.certificate}
+  tls_key: {own.key}
+  tls_ca: {authority.certificate}
+forward:
+  tls_ca: {authority.certificate}
+  tls_certificate: {caller.certificate}
+  tls_key: {caller.key}
+"""
+
+
 @pytest.mark.parametrize(
-    ("text", "callers"),
+    ("configuration", "taken"),
     [
-        ("", [STRANGER]),
-        (REFUSED, [STRANGER, "CT01", "FAR"]),
-        (RESTRICTED, [STRANGER, "CT01"]),
-        (IDENTIFIED, [STRANGER]),
+        (lambda _: "", {STRANGER: {CT, MR, US}}),
+        (lambda _: REFUSED, {STRANGER: set(), "CT01": {CT, MR, US}, "FAR": set()}),
+        (
+            lambda _: RESTRICTED,
+            {STRANGER: {CT, MR, PRIVATE}, "CT01": {CT, MR, PRIVATE}, "MR01": {MR}},
+        ),
+        (tls_only, {STRANGER: set(), "CT01": set(), "MR01": set()}),
+        (lambda _: IDENTIFIED, {STRANGER: set()}),
     ],
-    ids=["default", "refused", "restricted", "identified"],
+    ids=["default", "strangers refused", "classes restricted", "TLS alone", "users identified"],
 )
-def test_nothing_differs(
-    open_door: OpenDoor, tmp_path: Path, text: str, callers: list[str]
+def test_what_runs_does_what_it_says(
+    module_engine: Engine,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    configuration: Callable[[Path], str],
+    taken: dict[str, set[str]],
 ) -> None:
-    settings = settings_of(tmp_path, text)
-    found = checked(served(open_door, settings), settings)
-    assert [each.calling_ae for each in found] == callers
-    assert [each.differences for each in found] == [()] * len(callers)
+    """All DIMSE doors, as `gantry conformance check` looks at them.
+
+    `taken`: by caller, what the front door takes without TLS.
+    """
+    text = configuration(tmp_path)
+    with archive_doors(module_engine, tmp_path, text, environment=secrets(text)) as doors:
+        assert check_ourselves(doors.settings, classes=EVERYWHERE) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines.pop() == "Gantry does what its conformance statement says"
+        ports = ports_of(doors.settings)
+        assert len(lines) == len(ports) * len(taken)
+        assert all(line.endswith(" associations, no differences") for line in lines)
+        assert {line.split(" as ")[1].split(":")[0] for line in lines} == taken.keys()
+        # That nothing differs could also mean that nothing is stated.
+        images = (CT, MR, US, PRIVATE)
+        for title, classes in taken.items():
+            probed = probe(at(ports[0].number, title), name="X", classes=images, pause=0.0)
+            assert accepted_as_scp(probed.statement.supports()).keys() == classes
+        over_tls = [line.split(" as CT01: ")[1] for line in lines if "TLS) as CT01" in line]
+        assert over_tls == [line for line in over_tls if not line.startswith("1 ")]
+        assert bool(over_tls) is (doors.settings.listen.tls_port is not None)
 
 
 def test_a_door_that_takes_less_is_found(open_door: OpenDoor, tmp_path: Path) -> None:

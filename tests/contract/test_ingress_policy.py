@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import build_context
-from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
 from gantry_dimse.limits import Terms
 from gantry_dimse.observer import Fault, Peer
@@ -23,6 +23,7 @@ from gantry_testkit.door import (
     Door,
     associated,
     association_request,
+    ct,
     established,
     exchange,
     p_data,
@@ -186,6 +187,38 @@ class TestSyntaxesOfOneCaller:
                 assert assoc.send_c_echo().Status == 0
         assert chosen["CT01"] == [JPEG_BASELINE, IMPLICIT, EXPLICIT]
         assert chosen["OTHER"] == [EXPLICIT] * 4
+
+
+class TestClassesOfOneCaller:
+    def test_those_alone_are_taken(self, open_door: Callable[..., Door]) -> None:
+        partners = Partners(
+            own_titles=["GANTRY"],
+            callers=[Caller("CT01", None, "main", storage_classes=frozenset({MRImageStorage}))],
+            accept_unknown=True,
+        )
+        door = open_door(terms=partners.terms)
+        contexts = [build_context(each) for each in (CTImageStorage, MRImageStorage)]
+        taken = {}
+        for title in ("CT01", "OTHER"):
+            with associated(door, contexts=contexts, calling_ae=title) as assoc:
+                taken[title] = {str(cx.abstract_syntax) for cx in assoc.accepted_contexts}
+                # A class that is named in a context of another is still none of its classes.
+                image = ct()
+                image.SOPClassUID = MRImageStorage
+                assert assoc.send_c_store(image).Status == 0
+        assert taken == {"CT01": {MRImageStorage}, "OTHER": {CTImageStorage, MRImageStorage}}
+
+    def test_another_class_in_its_context_is_none_of_them(
+        self, open_door: Callable[..., Door]
+    ) -> None:
+        door = open_door(terms=lambda _peer: Terms(storage_classes={str(MRImageStorage)}))
+        with door.connect() as sock:
+            sock.sendall(association_request(SOPClassUID=MRImageStorage.encode()))
+            assert sock.recv(1) == b"\2"
+            sock.sendall(p_data(pdv(3, store_request())) + p_data(pdv(2, b"x")) + RELEASE)
+            answer = receive(sock)
+        assert b"\x00\x00\x00\x09\x02\x00\x00\x00\x22\x01" in answer  # Status 0122
+        assert not door.storage.stored
 
 
 def test_no_longer_pdu_is_sent_than_configured(open_door: Callable[..., Door]) -> None:

@@ -5,11 +5,13 @@ What is expected is the statement and the configuration; what is found is what t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gantry_archive.dimse_door import partners_of, user_identities
 from gantry_archive.own_entities import QUERY, STORAGE, WORKLIST
 from gantry_archive.probing import Propose, probe, proposed_classes
-from gantry_dimse.observer import Peer
+from gantry_dimse.observer import Peer, PeerCertificate
+from gantry_dimse.own_certificate import certificate_in
 from gantry_dimse.peer_errors import AssociationRejected
 from gantry_domain.conformance.differences import accepted_as_scp, differences
 from gantry_domain.conformance.model import Statement
@@ -58,27 +60,29 @@ class Checked:
 def ports_of(settings: Settings) -> tuple[Port, ...]:
     """The ports; the front door three times, for it passes on what is for others.
 
-    Those for TLS only where `forward.tls_ca` says whom we trust, as towards partners.
+    Those for TLS only where `forward` says whom we trust, and what we show if we have to.
     """
-    front, query, listen = settings.ports.dimse, settings.ports.query_dimse, settings.listen
-    found = [
-        Port("front door", front, STORAGE),
-        Port("front door, passed on", front, QUERY),
-        Port("front door, passed on", front, WORKLIST),
-        Port("query", query, QUERY),
-        Port("worklist", settings.ports.worklist, WORKLIST),
-    ]
-    if settings.forward.tls_ca is not None and listen.tls_port is not None:
-        found.append(Port("front door", listen.tls_port, STORAGE, tls=True))
-    if settings.forward.tls_ca is not None and listen.query_tls_port is not None:
-        found.append(Port("query", listen.query_tls_port, QUERY, tls=True))
+    ports, listen, forward = settings.ports, settings.listen, settings.forward
+    shows = forward.tls_certificate is not None or listen.tls_ca is None
+    over_tls = forward.tls_ca is not None and shows
+    found: list[Port] = []
+    for front, query, tls in (
+        (ports.dimse, ports.query_dimse, False),
+        (listen.tls_port, listen.query_tls_port, True),
+    ):
+        if front is not None and (over_tls or not tls):
+            found.append(Port("front door", front, STORAGE, tls=tls))
+            found.append(Port("front door, passed on", front, QUERY, tls=tls))
+            found.append(Port("front door, passed on", front, WORKLIST, tls=tls))
+        if query is not None and (over_tls or not tls):
+            found.append(Port("query", query, QUERY, tls=tls))
+    found.append(Port("worklist", ports.worklist, WORKLIST))
     return tuple(found)
 
 
 def callers_of(settings: Settings) -> tuple[str, ...]:
-    """The AE titles to call as: a stranger, and the partners that need no certificate."""
-    partners = (each.ae_title for each in settings.partners if each.certificate is None)
-    return (STRANGER, *partners)
+    """The AE titles to call as: a stranger, and all partners."""
+    return (STRANGER, *(each.ae_title for each in settings.partners))
 
 
 def check(
@@ -141,16 +145,33 @@ def _expected(
         WORKLIST: (settings.worklist, settings.strangers_may_use_worklist),
     }[port.entity]
     partners = partners_of(settings, door, accept_unknown=strangers)
-    peer = Peer(calling_ae, settings.ae_titles[0], reachable(settings.listen.address))
+    peer = Peer(
+        calling_ae,
+        settings.ae_titles[0],
+        reachable(settings.listen.address),
+        _shown(settings) if port.tls else None,
+    )
     rejection = partners.admit(peer)
     if rejection is None and not user_identities(settings).accepts(None):
         rejection = USER_IDENTITY_NOT_VERIFIED
     (entity,) = (each for each in statement.entities if each.name == port.entity)
-    own = partners.terms(peer).transfer_syntaxes
-    return rejection, {
-        uid: frozenset(own) if own and service_of(uid) in _STORED else syntaxes
-        for uid, syntaxes in accepted_as_scp(entity.supports).items()
-    }
+    terms = partners.terms(peer)
+    own, alone = terms.transfer_syntaxes, terms.storage_classes
+    expected = dict(accepted_as_scp(entity.supports))
+    for uid in [uid for uid in expected if service_of(uid) in _STORED]:
+        if alone is not None and uid not in alone:
+            del expected[uid]
+        elif own is not None:
+            expected[uid] = frozenset(own)
+    return rejection, expected
+
+
+def _shown(settings: Settings) -> PeerCertificate | None:
+    """What a port for TLS gets to see of us: it looks at no certificate that it does not verify."""
+    file = settings.forward.tls_certificate
+    if file is None or settings.listen.tls_ca is None:
+        return None
+    return certificate_in(settings.folder / Path(file).expanduser())
 
 
 _STORED = (Service.STORAGE, Service.OTHER)  # private classes are of no service that we know

@@ -110,6 +110,9 @@ def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) ->
                 sees_held=partner.sees == "held",
                 max_associations=partner.max_associations,
                 transfer_syntaxes=partner.transfer_syntaxes,
+                storage_classes=(
+                    None if partner.accept_classes is None else frozenset(partner.accept_classes)
+                ),
             )
             for partner in settings.partners
         ],

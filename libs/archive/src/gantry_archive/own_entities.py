@@ -6,13 +6,13 @@ from gantry_archive.served_contexts import (
     proposed_contexts,
     query_contexts,
     storage_contexts,
-    stored_classes,
     worklist_contexts,
 )
+from gantry_archive.storable_classes import known_classes, taken_classes
 from gantry_dimse.answering import MOST_WAITING
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.requesting import OUR_MAXIMUM
-from gantry_domain.conformance.behaviour import REJECTIONS
+from gantry_domain.conformance.behaviour import CONGESTED_ELSEWHERE, REJECTIONS
 from gantry_domain.conformance.model import (
     Entity,
     Property,
@@ -24,6 +24,7 @@ from gantry_domain.conformance.registry import class_name
 from gantry_domain.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
 from gantry_domain.sop_classes import VERIFICATION
+from gantry_domain.statuses import SERVICE_AWAY, TEMPORARY_CONGESTION, Rejection
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings
 
@@ -62,9 +63,9 @@ def _storage(settings: Settings) -> Entity:
         ),
         activity="A modality or archive sends instances",
         remote="Storage SCU",
-        supports=tuple(_accepted(supported, [VERIFICATION, *stored_classes(settings)])),
+        supports=tuple(_accepted(supported, [VERIFICATION, *taken_classes(settings)])),
         policies=_policies(settings, settings.ingress),
-        rejections=_rejections(),
+        rejections=_rejections(REJECTIONS),
     )
 
 
@@ -84,10 +85,10 @@ def _query(settings: Settings) -> Entity:
         supports=(
             *_accepted(supported, asked),
             # Storage is supported beside a class of C-GET alone, and for requests of ours.
-            *_accepted(supported, stored_classes(settings), Role.SCU),
+            *_accepted(supported, known_classes(settings), Role.SCU),
         ),
         policies=_policies(settings, settings.query),
-        rejections=_rejections(),
+        rejections=_rejections(_BEHIND),
     )
 
 
@@ -104,7 +105,7 @@ def _worklist(settings: Settings) -> Entity:
         remote="Modality Worklist SCU, MPPS SCU",
         supports=(*_accepted(worklist_contexts(), [VERIFICATION, *WORKLIST_CLASSES]),),
         policies=_policies(settings, settings.worklist),
-        rejections=_rejections(),
+        rejections=_rejections(_BEHIND),
     )
 
 
@@ -191,6 +192,7 @@ def _policies(settings: Settings, door: DimseDoor) -> tuple[Property, ...]:
         ),
         "Transfer syntax of a context": "the first one of ours that is proposed; a partner may "
         "have an order of its own",
+        "SOP classes of a caller": "those of the table; of a partner fewer may be taken",
         "ACSE time-out": _seconds(door.acse_timeout.total_seconds()),
         "DIMSE time-out": _seconds(door.dimse_timeout.total_seconds()),
         "Idle time-out": _seconds(door.network_timeout.total_seconds()),
@@ -203,10 +205,18 @@ def _properties(facts: Mapping[str, object]) -> Iterator[Property]:
     return (Property(name=name, value=str(value)) for name, value in facts.items())
 
 
-def _rejections() -> tuple[RejectionClaim, ...]:
+# Nothing is passed on by these, and nothing stored.
+_BEHIND: Mapping[Rejection, str] = {
+    each: CONGESTED_ELSEWHERE if each is TEMPORARY_CONGESTION else when
+    for each, when in REJECTIONS.items()
+    if each is not SERVICE_AWAY
+}
+
+
+def _rejections(rejections: Mapping[Rejection, str]) -> tuple[RejectionClaim, ...]:
     return tuple(
         RejectionClaim(result=each.result, source=each.source, reason=each.reason, when=when)
-        for each, when in REJECTIONS.items()
+        for each, when in rejections.items()
     )
 
 

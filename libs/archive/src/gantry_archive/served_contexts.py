@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pynetdicom.presentation import build_context
 
+from gantry_archive.storable_classes import known_classes, taken_classes
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX
 from gantry_dimse.proposals import ProposedContext, plan_contexts
@@ -13,25 +14,20 @@ from gantry_domain.information_models import (
     STUDY_ROOT_MOVE,
     WORKLIST_CLASSES,
 )
-from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
+from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.settings import Settings
 
 
-def stored_classes(settings: Settings) -> tuple[str, ...]:
-    """The SOP classes that are stored, and sent."""
-    return (*STORAGE_CLASSES, *settings.ingress.sop_classes)
-
-
 def storage_contexts(settings: Settings) -> SupportedContexts:
     """What the front door accepts for itself."""
-    return SupportedContexts(storage_classes=stored_classes(settings))
+    return SupportedContexts(storage_classes=taken_classes(settings))
 
 
 def query_contexts(settings: Settings) -> SupportedContexts:
     """What the port of queries accepts."""
     return SupportedContexts(
-        storage_classes=stored_classes(settings),
+        storage_classes=known_classes(settings),
         others=[
             build_context(uid, list(MESSAGE_SYNTAXES))
             for model in INFORMATION_MODELS
@@ -51,7 +47,7 @@ def worklist_contexts() -> SupportedContexts:
 
 def proposed_contexts(settings: Settings) -> Iterator[ProposedContext]:
     """What we propose where we call: to send whatever may be stored, to test, and to pull."""
-    stored = ((uid, syntax) for uid in stored_classes(settings) for syntax in TRANSFER_SYNTAXES)
+    stored = ((uid, syntax) for uid in known_classes(settings) for syntax in TRANSFER_SYNTAXES)
     for group in plan_contexts(stored):
         yield from group
     yield ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)

@@ -5,7 +5,7 @@ of them for each connection, which takes longer than many an association lives; 
 made once, when it is first proposed, and then shared, for the negotiation only reads it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -59,28 +59,44 @@ class SupportedContexts:
             return tuple(map(str, self._others[abstract_syntax].transfer_syntax))
         return tuple(self._transfer_syntaxes) if abstract_syntax in self.storage_classes else None
 
+    def stored(self, storage_classes: Collection[str] | None) -> frozenset[str]:
+        """The storage classes of a caller of whom those alone are taken; None: all.
+
+        What it takes of us, by C-GET, is its own affair.
+        """
+        if storage_classes is None or self._retrieved_by:
+            return self.storage_classes
+        return self.storage_classes.intersection(storage_classes)
+
     def supporting(
-        self, abstract_syntaxes: Iterable[str], transfer_syntaxes: Iterable[str] | None = None
+        self,
+        abstract_syntaxes: Iterable[str],
+        transfer_syntaxes: Iterable[str] | None = None,
+        *,
+        storage_classes: Collection[str] | None = None,
     ) -> list[PresentationContext]:
         """The supported contexts among these abstract syntaxes, each once.
 
-        `transfer_syntaxes`: those of storage classes, in place of ours.
+        `transfer_syntaxes`: those of storage classes, in place of ours. `storage_classes`: see
+        `stored`.
         """
         order = tuple(self._transfer_syntaxes if transfer_syntaxes is None else transfer_syntaxes)
         proposed = dict.fromkeys(abstract_syntaxes)
-        storage = not self._retrieved_by or not self._retrieved_by.isdisjoint(proposed)
+        stored = self.stored(storage_classes)
+        if self._retrieved_by and self._retrieved_by.isdisjoint(proposed):
+            stored = frozenset()
         return [
             context
             for abstract_syntax in proposed
-            if (context := self._context(abstract_syntax, order, storage=storage)) is not None
+            if (context := self._context(abstract_syntax, order, stored)) is not None
         ]
 
     def _context(
-        self, abstract_syntax: str, order: tuple[str, ...], *, storage: bool
+        self, abstract_syntax: str, order: tuple[str, ...], stored: frozenset[str]
     ) -> PresentationContext | None:
         if abstract_syntax in self._others:
             return self._others[abstract_syntax]
-        if not storage or abstract_syntax not in self.storage_classes:
+        if abstract_syntax not in stored:
             return None
         made = self._made.get((abstract_syntax, order))
         if made is None:

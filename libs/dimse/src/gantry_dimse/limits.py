@@ -1,7 +1,7 @@
 """The limits of a server, and the moment from which it wants to be alone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 DEFAULT_MAX_PDU = 131072
@@ -40,11 +40,13 @@ class Terms:
     `max_associations`: at a time, over all processes; None: no limit of its own.
     `max_associations_per_host`: of the host it calls from, under whatever titles; None: no limit.
     `transfer_syntaxes`: those that are accepted in storage contexts, in this order; None: ours.
+    `storage_classes`: of those that are taken at all, those that are taken of it; None: all.
     """
 
     max_associations: int | None = None
     max_associations_per_host: int | None = None
     transfer_syntaxes: Sequence[str] | None = None
+    storage_classes: Collection[str] | None = None
 
 
 class Departure:

@@ -9,7 +9,7 @@ provider is started afterwards, in the state in which it would be by then.
 import logging
 import queue
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -75,12 +75,14 @@ def negotiate(
     sock: socket.socket,
     handlers: Iterable[tuple[Any, ...]] = (),
     transfer_syntaxes: Iterable[str] | None = None,
+    storage_classes: Collection[str] | None = None,
     extended: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Negotiated:
     """Decide on a request. Sends nothing. Raises `UnparseableRequest`.
 
-    `transfer_syntaxes`: those of storage classes for this caller, in place of ours. `extended`: by
-    SOP class, which options there are, a byte each, 1 for what can be asked for.
+    `transfer_syntaxes`: those of storage classes for this caller, in place of ours.
+    `storage_classes`: see `SupportedContexts.supporting`. `extended`: by SOP class, which options
+    there are, a byte each, 1 for what can be asked for.
     """
     assoc = Association(ae, "acceptor")
     assoc.set_socket(AssociationSocket(assoc, client_socket=sock))
@@ -124,7 +126,9 @@ def negotiate(
         item.service_class_application_information = options
         acceptor.add_negotiation_item(item)
     roles = requestor.role_selection
-    acceptor.supported_contexts = supported.supporting(proposed, transfer_syntaxes)
+    acceptor.supported_contexts = supported.supporting(
+        proposed, transfer_syntaxes, storage_classes=storage_classes
+    )
     assoc.acse.negotiate_association()
     answer = assoc.dul.to_provider_queue.get_nowait()
     accepted = answer.result == 0

@@ -24,8 +24,8 @@ class Caller:
     `charset`: the character set of its texts, as a value of (0008,0005). `certificate`: it has to
     show one with one of these, a name or a SHA-256 fingerprint; None: it needs none. `may`: the
     services that it may use, of `store`, `find`, `move` and `get`; None: all.
-    `sees_held`: studies that are held out of sight, too. `max_associations` and
-    `transfer_syntaxes`: see `Terms`.
+    `sees_held`: studies that are held out of sight, too. `max_associations`,
+    `transfer_syntaxes` and `storage_classes`: see `Terms`.
     """
 
     ae_title: str
@@ -37,6 +37,7 @@ class Caller:
     sees_held: bool = False
     max_associations: int | None = None
     transfer_syntaxes: tuple[str, ...] | None = None
+    storage_classes: frozenset[str] | None = None
 
 
 class Partners:
@@ -83,6 +84,7 @@ class Partners:
             max_associations=self._max_associations if most is None else most,
             max_associations_per_host=self._max_associations_per_host,
             transfer_syntaxes=None if caller is None else caller.transfer_syntaxes,
+            storage_classes=None if caller is None else caller.storage_classes,
         )
 
     def may(self, calling_ae: str, service: str) -> bool:

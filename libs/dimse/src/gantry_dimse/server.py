@@ -343,6 +343,7 @@ class DimseServer:
                 sock=connection.socket,
                 handlers=self._handlers,
                 transfer_syntaxes=terms.transfer_syntaxes,
+                storage_classes=terms.storage_classes,
                 extended=self._extended,
             )
         except UnparseableRequest:
@@ -360,7 +361,7 @@ class DimseServer:
             if self._taken_by_pynetdicom(negotiated):
                 farewell = _hand_over(connection, negotiated.assoc)
             else:
-                farewell = self._converse(connection, negotiated, peer)
+                farewell = self._converse(connection, negotiated, peer, terms)
         except ConnectionLost as error:
             farewell = Farewell(Ending.LOST, str(error))
         finally:
@@ -370,11 +371,13 @@ class DimseServer:
             self._observer.ended(peer, farewell.ending, farewell.detail)
         return farewell.pdu
 
-    def _converse(self, connection: Connection, negotiated: Negotiated, peer: Peer) -> Farewell:
+    def _converse(
+        self, connection: Connection, negotiated: Negotiated, peer: Peer, terms: Terms
+    ) -> Farewell:
         messages = MessageService(
             peer=peer,
             contexts=negotiated.contexts,
-            storage_classes=self._supported.storage_classes,
+            storage_classes=self._supported.stored(terms.storage_classes),
             storage=self._storage,
             operations=self._operations,
             peer_max_pdu=_shorter(negotiated.peer_max_pdu, self._limits.max_pdu_sent),

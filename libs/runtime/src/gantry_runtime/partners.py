@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gantry_runtime.section import Section
+from gantry_runtime.storage_classes import StorageClasses
 from gantry_runtime.values import (
     AETitle,
     CharacterSet,
@@ -41,6 +42,8 @@ class Partner(Section):
     """At a time, on each DIMSE port; None: what the port says of every AE title."""
     transfer_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] | None = None
     """Those alone are accepted for its images, in this order; None: all, in ours."""
+    accept_classes: StorageClasses | None = None
+    """Storage classes by UID: of what is taken at all, those alone of it; None: all."""
     empty_sequences: Literal["empty", "item"] = "empty"
     """What a worklist tells it of a code sequence without a code: nothing, or an item with empty
     attributes, without which some devices take no answer."""

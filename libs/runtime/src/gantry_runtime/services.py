@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from gantry_runtime.section import Section
+from gantry_runtime.storage_classes import StorageClasses
 from gantry_runtime.values import (
     Duration,
     HostAndPort,
@@ -84,6 +85,8 @@ class Ingress(DimseDoor):
     front_door: FrontDoor = FrontDoor()
     sop_classes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
     """Private storage classes that are taken too, besides those that are known."""
+    accept_classes: StorageClasses | None = None
+    """Storage classes by UID: those alone are taken, here and by STOW-RS; None: all of them."""
 
 
 class Query(DimseDoor):

@@ -32,6 +32,7 @@ from gantry_runtime.orders_section import HL7, Worklist
 from gantry_runtime.partners import Partner, UnknownPartners
 from gantry_runtime.section import Section
 from gantry_runtime.services import Delete, DimseDoor, Events, Http, Ingress, Query, Sweep, Worker
+from gantry_runtime.storage_classes import check_storage_classes
 from gantry_runtime.users import UserIdentitySection, parse_passcodes
 from gantry_runtime.values import (
     AETitle,
@@ -187,6 +188,14 @@ class Configuration(Section):
                 raise ValueError(
                     f"complete_after.partners names {title}, which is no partner{hint}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_can_be_stored(self) -> Self:
+        lists = [("ingress.accept_classes", self.ingress.accept_classes)]
+        for number, partner in enumerate(self.partners):
+            lists.append((f"partners[{number}].accept_classes", partner.accept_classes))
+        check_storage_classes(lists, self.ingress.sop_classes)
         return self
 
     @model_validator(mode="after")

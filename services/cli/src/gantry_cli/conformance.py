@@ -1,5 +1,6 @@
 """`gantry conformance`: our statement written out, peers probed, statements compared."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -77,8 +78,11 @@ def probe_peer(
     return 0
 
 
-def check_ourselves(settings: Settings) -> int:
-    """Hold the running Gantry against its statement. Raises `Differs`."""
+def check_ourselves(settings: Settings, *, classes: Iterable[str] | None = None) -> int:
+    """Hold the running Gantry against its statement. Raises `Differs`.
+
+    `classes` are those that are looked at; None: all.
+    """
     if settings.listen.proxies:
         raise ConfigurationError("with listen.proxies the front door takes no calls but theirs")
     host = reachable(settings.listen.address)
@@ -95,7 +99,7 @@ def check_ourselves(settings: Settings) -> int:
         )
 
     number = 0
-    for checked in check(settings, whole_statement(settings), caller=caller):
+    for checked in check(settings, whole_statement(settings), caller=caller, classes=classes):
         found = len(checked.differences)
         number += found
         port = f"port {checked.port.number}{', TLS' if checked.port.tls else ''}"

@@ -6,6 +6,7 @@ object by object, and a long one is answered with A700, which tells a sender mor
 is closed.
 """
 
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from gantry_archive.cluster_slots import slots_of
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_archive.served_contexts import storage_contexts
-from gantry_archive.staging import LONGEST_TRANSFER
+from gantry_archive.staging import LONGEST_TRANSFER, Stager
 from gantry_dimse.front_door import FrontDoor, Onward
 from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
@@ -30,7 +31,6 @@ from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.objects import ObjectStore
-from gantry_stores.queue.receipts import ReceiptPublisher
 
 log = get_logger(__name__)
 
@@ -57,7 +57,13 @@ def main() -> int:
         service="ingress",
         away=metrics.ASSOCIATIONS.cluster_limits_away,
     )
-    server = _make_server(settings, process, store=store, publisher=publisher, slots=slots)
+    server = make_server(
+        settings,
+        process.sockets[LISTENER],
+        tls_listener=process.sockets.get(TLS_LISTENER),
+        stager=stager_of(settings, process, store=store, publisher=publisher),
+        slots=slots,
+    )
     server.start()
     log.info("receiver_started")
     while not process.stopping.is_set():
@@ -70,23 +76,23 @@ def main() -> int:
     return 0
 
 
-def _make_server(
+def make_server(
     settings: Settings,
-    process: Process,
+    listener: socket.socket,
     *,
-    store: ObjectStore,
-    publisher: ReceiptPublisher,
+    stager: Stager,
     slots: Slots,
+    tls_listener: socket.socket | None = None,
 ) -> DimseServer:
+    """The server of one process."""
     limits = settings.ingress
     partners = partners_of(
         settings, limits, accept_unknown=settings.unknown_partners.store == "accept"
     )
-    stager = stager_of(settings, process, store=store, publisher=publisher)
     query = Onward("query", *settings.query_place)
     worklist = Onward("worklist", *settings.worklist_place)
     return DimseServer(
-        listener=process.sockets[LISTENER],
+        listener=listener,
         ae_title=settings.ae_titles[0],
         limits=replace(
             server_limits(limits),
@@ -100,7 +106,7 @@ def _make_server(
         terms=partners.terms,
         identities=user_identities(settings),
         shares_listener=limits.processes > 1,
-        tls_listener=process.sockets.get(TLS_LISTENER),
+        tls_listener=tls_listener,
         tls=server_tls(settings),
         proxies=settings.listen.proxies,
         congested=watermarks_of(settings).congested,

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from gantry_archive.readiness import tell_readiness
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
+from gantry_archive.storable_classes import taken_classes
 from gantry_domain.entries import DEFAULT_PARTITION
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query import conformance_page, metrics
 from gantry_query.access import access_of
 from gantry_query.addresses import PublicAddress
@@ -118,7 +118,7 @@ def _store_door(
         stager=stager_of(settings, process, store=store, publisher=publisher),
         threads=Threads(STORES),
         commits=commits,
-        storage_classes=frozenset((*STORAGE_CLASSES, *limits.sop_classes)),
+        storage_classes=frozenset(taken_classes(settings)),
         congested=lambda in_hand: in_hand >= MOST_STORES or watermarks.congested(in_hand),
         # Clients that sign in are no strangers, and have the right to store or not.
         open=settings.web_clients_sign_in or settings.unknown_partners.store == "accept",

@@ -39,6 +39,7 @@ from gantry_domain.statuses import (
     TEMPORARY_CONGESTION,
     UNABLE_TO_PROCESS,
     UNPARSEABLE_REQUEST,
+    UNRECOGNIZED_OPERATION,
     USER_IDENTITY_NOT_VERIFIED,
     Rejection,
     Status,
@@ -58,6 +59,9 @@ REJECTIONS: Mapping[Rejection, str] = {
     SERVICE_AWAY: "the service that the association is for does not answer",
     LOCAL_LIMIT_EXCEEDED: "the limit of associations is reached: of all, or of this caller",
 }
+
+CONGESTED_ELSEWHERE = "the process ends"
+"""What congestion is at ports that store nothing."""
 
 C_ECHO: Mapping[Status, str] = {SUCCESS: "we are here"}
 
@@ -117,8 +121,13 @@ PERFORMED_STEP: Mapping[Status, str] = {
     MISSING_ATTRIBUTE: "an attribute is missing without which nothing can be filed",
     MISSING_ATTRIBUTE_VALUE: "an attribute is empty without which nothing can be filed",
     PROCESSING_FAILURE: (
-        "the data set cannot be read; or N-SET: the step is over, with Error ID A710; or an error "
-        "of the archive"
+        "the data set is missing or cannot be read; or N-SET: the step is over, with Error ID "
+        "A710; or an error of the archive"
     ),
     RESOURCE_LIMITATION: "the index does not answer in time; the same request may succeed later",
+}
+
+ANY_OTHER: Mapping[Status, str] = {
+    SOP_CLASS_NOT_SUPPORTED: "a request that is not for the SOP class of its presentation context",
+    UNRECOGNIZED_OPERATION: "a request of a service that is not served at this port",
 }
