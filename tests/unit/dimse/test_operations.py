@@ -231,7 +231,7 @@ def test_an_identifier_that_is_too_long(
     assert not counting.requests
     ((elements, _),) = messages(sent)
     assert number(elements, 0x0900) == UNABLE_TO_PROCESS.code
-    assert text(elements, 0x0902) == "the identifier is too long"
+    assert text(elements, 0x0902) == "the data set is too long"
 
 
 def test_a_request_without_an_identifier(service: MessageService, sent: list[bytes]) -> None:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from gantry_archive.own_entities import own_entities
 from gantry_domain.attributes import ATTRIBUTES, Level
 from gantry_domain.conformance.behaviour import (
+    ANY_OTHER,
     C_ECHO,
     C_FIND,
     C_MOVE,
@@ -42,6 +43,7 @@ _SCP_STATUSES: Mapping[str, Mapping[Status, str]] = {
     "C-GET": RETRIEVE,
     "C-FIND of the worklist": C_FIND,
     "N-CREATE and N-SET of performed steps": PERFORMED_STEP,
+    "Any other request": ANY_OTHER,
 }
 _AS_SENDER: Mapping[StoreResult, str] = {
     StoreResult.ACCEPTED: "the instance counts as sent",

@@ -41,13 +41,16 @@ from gantry_dimse.reverse_storage import ReverseStorage
 from gantry_dimse.storage import Reception, StorageHandler, StoreOutcome, StoreRequest
 from gantry_domain.statuses import (
     CANNOT_UNDERSTAND,
+    PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNABLE_TO_PROCESS,
     UNRECOGNIZED_OPERATION,
+    Status,
 )
 
 _LONGEST_COMMAND = 64 * 1024
+_NORMALIZED = 0x0100  # of a Command Field, PS3.7 Annex E.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,8 @@ class _Discard:
 class _Identifier(_Discard):
     """Takes the identifier of an operation; its outcome if it does not fit."""
 
-    def __init__(self, operation: Operation) -> None:
-        super().__init__(StoreOutcome(UNABLE_TO_PROCESS, "the identifier is too long"))
+    def __init__(self, operation: Operation, too_long: Status) -> None:
+        super().__init__(StoreOutcome(too_long, "the data set is too long"))
         self.operation = operation
         self.encoded = bytearray()
         self.fits = True
@@ -94,6 +97,11 @@ class _Identifier(_Discard):
         self.fits = self.fits and len(self.encoded) + len(fragment) <= LARGEST_IDENTIFIER
         if self.fits:
             self.encoded += fragment
+
+
+def _unusable(command: Command) -> Status:
+    """How an operation without a usable data set fails: of DIMSE-N there is no C001."""
+    return PROCESSING_FAILURE if command.CommandField & _NORMALIZED else UNABLE_TO_PROCESS
 
 
 class MessageService:
@@ -251,10 +259,10 @@ class MessageService:
                 StoreOutcome(SOP_CLASS_NOT_SUPPORTED if known else UNRECOGNIZED_OPERATION)
             )
         if not command.has_data_set:
-            return _Discard(StoreOutcome(UNABLE_TO_PROCESS, "the request has no identifier"))
+            return _Discard(StoreOutcome(_unusable(command), "the request has no data set"))
         if self._answering.underway >= MOST_WAITING:
             raise ProtocolError(UNEXPECTED_PDU, "more requests than anybody can wait for")
-        return _Identifier(operation)
+        return _Identifier(operation, _unusable(command))
 
     def _answer(self) -> None:
         assert self._command is not None

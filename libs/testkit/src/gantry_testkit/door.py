@@ -177,6 +177,9 @@ def association_request(
     *,
     application_context: bytes = b"1.2.840.10008.3.1.1.1",
     SOPClassUID: bytes = b"1.2.840.10008.5.1.4.1.1.2",
+    calling_ae: bytes = b"RAW",
+    called_ae: bytes = b"GANTRY",
+    user_items: bytes = b"",
 ) -> bytes:
     """An A-ASSOCIATE-RQ of one context (id 1) in Explicit VR Little Endian."""
 
@@ -188,8 +191,8 @@ def association_request(
         + item(0x30, SOPClassUID)
         + item(0x40, EXPLICIT_VR_LITTLE_ENDIAN.encode())
     )
-    user = item(0x51, (16384).to_bytes(4)) + item(0x52, b"1.2.3")
-    body = b"\0\1\0\0" + b"GANTRY".ljust(16) + b"RAW".ljust(16) + bytes(32)
+    user = item(0x51, (16384).to_bytes(4)) + item(0x52, b"1.2.3") + user_items
+    body = b"\0\1\0\0" + called_ae.ljust(16) + calling_ae.ljust(16) + bytes(32)
     body += item(0x10, application_context) + item(0x20, context) + item(0x50, user)
     return HEADER.pack(1, len(body)) + body
 

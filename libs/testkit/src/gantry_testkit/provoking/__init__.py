@@ -1,0 +1,1 @@
+"""What makes an archive answer with each status that its conformance statement claims."""
