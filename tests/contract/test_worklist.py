@@ -1,31 +1,29 @@
-"""Worklist and MPPS over real associations: orders come by HL7, modalities ask and perform."""
+"""The worklist over real associations: orders come by HL7, modalities ask what to do."""
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydicom import Dataset
-from pydicom.uid import generate_uid
-from pynetdicom import build_context, evt
-from pynetdicom.association import Association
 from sqlalchemy.engine import Engine
 
-from gantry_domain.information_models import (
-    MODALITY_PERFORMED_PROCEDURE_STEP as MPPS,
-)
-from gantry_domain.information_models import (
-    MODALITY_WORKLIST_FIND as WORKLIST,
-)
-from gantry_runtime.metrics import sample
 from gantry_stores.index.database import make_engine, transaction
-from gantry_stores.index.order_tables import performed_step
-from gantry_testkit.hl7_samples import order_message, patient_message
-from gantry_testkit.orders_door import OrdersDoor, acknowledged, orders_door
+from gantry_testkit.hl7_samples import order_message
+from gantry_testkit.modality import CONTEXTS, WORKLIST, asked, question, tell
+from gantry_testkit.orders_door import OrdersDoor, orders_door
 from gantry_testkit.query_scu import answers, associated
+from gantry_testkit.worklist_clients import (
+    Ask,
+    Shown,
+    ask_dcmtk,
+    ask_odil,
+    ask_pynetdicom,
+    has_odil,
+)
 
 CONFIGURATION = """
 timezone: Asia/Hong_Kong
@@ -36,7 +34,6 @@ partners:
   - {ae_title: FUSSY, empty_sequences: item}
   - {ae_title: CAMERA, may: [store]}
 """
-CONTEXTS = [build_context(WORKLIST), build_context(MPPS)]
 
 
 @pytest.fixture(scope="module")
@@ -77,49 +74,6 @@ def listed(door: OrdersDoor) -> OrdersDoor:
         ).replace(b"|CTHEAD^CT of the head^L^P7^CT head plain^L|", b"||"),
     )  # fmt: skip
     return door
-
-
-def tell(door: OrdersDoor, *messages: bytes) -> None:
-    numbered = [message.replace(b"|1|P|", f"|{generate_uid()}|P|".encode()) for message in messages]
-    assert acknowledged(door.hl7, *numbered) == ["AA"] * len(messages)
-
-
-def question(step: dict[str, Any] | None = None, **keys: Any) -> Dataset:
-    """A query with what a modality asks for (PS3.2 Table B.4.2-24), and these keys."""
-    ds = Dataset()
-    for keyword in (
-        "AccessionNumber PatientName PatientID PatientBirthDate PatientSex PatientWeight"
-        " MedicalAlerts PregnancyStatus CurrentPatientLocation RequestedProcedureID"
-        " RequestedProcedureDescription StudyInstanceUID RequestedProcedurePriority"
-        " ReferringPhysicianName PatientTransportArrangements"
-    ).split():
-        setattr(ds, keyword, keys.pop(keyword, None))
-    for keyword, value in keys.items():
-        setattr(ds, keyword, value)
-    item = Dataset()
-    for keyword in (
-        "ScheduledStationAETitle ScheduledProcedureStepStartDate Modality"
-        " ScheduledProcedureStepStartTime ScheduledProcedureStepDescription"
-        " ScheduledProcedureStepID ScheduledProcedureStepStatus ScheduledProcedureStepLocation"
-    ).split():
-        setattr(item, keyword, (step or {}).get(keyword))
-    code = Dataset()
-    code.CodeValue = code.CodingSchemeDesignator = code.CodeMeaning = None
-    item.ScheduledProtocolCodeSequence = [code]
-    ds.ScheduledProcedureStepSequence = [item]
-    return ds
-
-
-def asked(door: OrdersDoor, ds: Dataset, calling: str = "CT01") -> tuple[list[int], list[Dataset]]:
-    with associated(door.dimse, calling=calling, contexts=CONTEXTS) as assoc:
-        statuses, found = answers(assoc, ds, WORKLIST)
-    return [status.Status for status in statuses], found
-
-
-def accessions(door: OrdersDoor, ds: Dataset, calling: str = "CT01") -> list[str]:
-    statuses, found = asked(door, ds, calling)
-    assert statuses[-1] == 0, statuses
-    return [match.AccessionNumber for match in found]
 
 
 WEEK = {"ScheduledProcedureStepStartDate": "20300101-20300131"}
@@ -168,15 +122,77 @@ QUESTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
-def test_questions(listed: OrdersDoor) -> None:
-    found = {}
-    with associated(listed.dimse, calling="CT01", contexts=CONTEXTS) as assoc:
-        for name, (step, keys, _) in QUESTIONS.items():
-            ds = question(step, SpecificCharacterSet="ISO_IR 192", **keys)
-            statuses, matches = answers(assoc, ds, WORKLIST)
-            assert statuses[-1].Status == 0, name
-            found[name] = [match.AccessionNumber for match in matches]
+CLIENTS = [
+    pytest.param(ask_pynetdicom, id="pynetdicom"),
+    pytest.param(
+        ask_dcmtk,
+        id="dcmtk",
+        marks=pytest.mark.skipif(shutil.which("findscu") is None, reason="no findscu here"),
+    ),
+    pytest.param(
+        ask_odil,
+        id="odil",
+        marks=pytest.mark.skipif(not has_odil(), reason="no odil here"),
+    ),
+]
+
+
+@pytest.mark.parametrize("ask", CLIENTS)
+def test_questions(listed: OrdersDoor, ask: Ask) -> None:
+    asked_for = [
+        question(step, SpecificCharacterSet="ISO_IR 192", **keys)
+        for step, keys, _ in QUESTIONS.values()
+    ]
+    matches = ask(listed.dimse, asked_for)
+    found = {
+        name: [match.AccessionNumber for match in of_one]
+        for name, of_one in zip(QUESTIONS, matches, strict=True)
+    }
     assert found == {name: expected for name, (_, _, expected) in QUESTIONS.items()}
+
+
+# By what a message calls its character set: the codec, a name, and how a device asks for it. DICOM
+# has no term for Big5.
+WORLD = {
+    "GB 18030-2000": ("gb18030", "WANG^XIAOMING", "王^小明", ["GB18030", "ISO_IR 192"]),
+    "BIG-5": ("big5hkscs", "CHAN^TAI MAN", "陳^大文", ["GB18030", "ISO_IR 192"]),
+    "ISO IR87": (
+        "iso2022_jp", "YAMADA^TARO", "山田^太郎", [["", "ISO 2022 IR 87"], "ISO_IR 192", "GB18030"],
+    ),
+    "UNICODE UTF-8": (
+        "utf_8", "KIM^HEE JUNG", "김^희중", [["", "ISO 2022 IR 149"], "GB18030", "ISO_IR 192"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(door: OrdersDoor) -> OrdersDoor:
+    """With an order in each character set of messages."""
+    for named, (codec, romanised, name, _) in WORLD.items():
+        tell(
+            door,
+            order_message(
+                accession=f"C{codec}",
+                patient=f"C{codec}",
+                name=f"{romanised}~{name}^^^^^^I",
+                charset=named,
+                codec=codec,
+            ),
+        )
+    return door
+
+
+@pytest.mark.parametrize("ask", CLIENTS)
+def test_names_in_the_character_sets_of_the_world(world: OrdersDoor, ask: Ask) -> None:
+    expected, asked_for = [], []
+    for codec, romanised, name, charsets in WORLD.values():
+        for charset in charsets:
+            family = name.partition("^")[0]
+            wanted = question({}, SpecificCharacterSet=charset, PatientName=f"*={family}^*")
+            wanted.PatientID = f"C{codec}"
+            asked_for.append(wanted)
+            expected.append([Shown(f"C{codec}", f"{romanised}={name}")])
+    assert ask(world.dimse, asked_for) == expected
 
 
 def test_an_answer_has_what_was_asked_for(listed: OrdersDoor) -> None:
@@ -217,10 +233,11 @@ def test_code_sequences_without_a_code(listed: OrdersDoor) -> None:
         ("JAPAN", None, ["", "ISO 2022 IR 87"]),
         ("CT01", "ISO_IR 192", "ISO_IR 192"),
         ("CT01", "GB18030", "GB18030"),
+        ("CT01", "BIG5", "ISO_IR 192"),
         ("CT01", None, "ISO_IR 192"),
     ],
 )
-def test_character_sets(
+def test_the_character_set_of_an_answer(
     listed: OrdersDoor, calling: str, charset: str | None, expected: str | list[str]
 ) -> None:
     wanted = question({}, AccessionNumber="W2")
@@ -232,27 +249,6 @@ def test_character_sets(
     else:
         assert found.SpecificCharacterSet == expected
     assert found.PatientName.ideographic == "陳^大文"
-
-
-@pytest.mark.parametrize(
-    ("codec", "named", "name"),
-    [
-        ("gb18030", "GB 18030-2000", "王^小明"),
-        ("big5hkscs", "BIG-5", "陳^大文"),
-        ("iso2022_jp", "ISO IR87", "山田^太郎"),
-        ("utf_8", "UNICODE UTF-8", "김^희중"),
-    ],
-)
-def test_names_pass_from_messages_to_answers(
-    door: OrdersDoor, codec: str, named: str, name: str
-) -> None:
-    number = f"C{codec}"[:16]
-    tell(
-        door,
-        order_message(accession=number, patient=number, name=name, charset=named, codec=codec),
-    )
-    _, (found,) = asked(door, question({}, AccessionNumber=number))
-    assert str(found.PatientName) == name
 
 
 def test_who_may_ask_and_what_cannot_be_asked(listed: OrdersDoor) -> None:
@@ -267,276 +263,10 @@ def test_who_may_ask_and_what_cannot_be_asked(listed: OrdersDoor) -> None:
     assert statuses == [0xFF01, 0]
 
 
-def findscu(address: tuple[str, int], *keys: str) -> str:
-    program = shutil.which("findscu")
-    if program is None:
-        pytest.skip("findscu is not installed")
-    arguments = [part for key in keys for part in ("-k", key)]
-    done = subprocess.run(
-        [program, "-v", "-W", "-aec", "GANTRY", "-aet", "CT01", *arguments,
-         address[0], str(address[1])],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    return done.stdout + done.stderr
-
-
-def test_the_life_of_an_order(door: OrdersDoor) -> None:
-    """With dcmtk's findscu: each change is visible as it must be."""
-
-    def shown(*keys: str) -> str:
-        return findscu(
-            door.dimse,
-            "AccessionNumber=LIFE",
-            "PatientName",
-            "PatientID",
-            "CurrentPatientLocation",
-            "ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartTime",
-            "ScheduledProcedureStepSequence[0].ScheduledStationAETitle=CT01",
-            *keys,
-        )
-
-    life = {"accession": "LIFE", "patient": "OLD^^^HOSP", "name": "LAM^KA YAN"}
-    tell(door, order_message(**life))
-    text = shown()
-    assert "[LAM^KA YAN" in text
-    assert "[083000" in text
-    tell(door, order_message(**life, control="XO", start="20261121111500"))
-    assert "[111500" in shown()
-    tell(door, patient_message("A02", patient="OLD^^^HOSP", name="LAM^KA YAN", location="ICU"))
-    assert "[ICU" in shown()
-    tell(door, patient_message("A08", patient="OLD^^^HOSP", name="LAM^KA YIN"))
-    assert "[LAM^KA YIN" in shown()
-    tell(door, patient_message("A47", patient="NEW^^^HOSP", old="OLD^^^HOSP", name="LAM^KA YIN"))
-    text = shown()
-    assert "[NEW" in text
-    assert "[OLD" not in text
-    tell(door, patient_message("A40", patient="LAST^^^HOSP", old="NEW^^^HOSP", name="LAM^K Y"))
-    text = shown()
-    assert "[LAST" in text
-    assert "[LAM^K Y" in text
-    # What still comes under an old number is the survivor's.
-    tell(door, order_message(**life, control="XO", start="20261121120000"))
-    text = shown()
-    assert "[120000" in text
-    assert "[LAST" in text
-    tell(door, order_message(**life, control="CA"))
-    assert "Pending" not in shown()
-    tell(door, order_message(**life))
-    assert "[LAST" in shown()
-
-
-def begun(door: OrdersDoor, accession: str) -> Dataset:
-    """What a modality tells when it begins with a step of the worklist."""
-    _, (match,) = asked(door, question({}, AccessionNumber=accession))
-    (step,) = match.ScheduledProcedureStepSequence
-    item = Dataset()
-    item.StudyInstanceUID = match.StudyInstanceUID
-    item.AccessionNumber = match.AccessionNumber
-    item.RequestedProcedureID = match.RequestedProcedureID
-    item.ScheduledProcedureStepID = step.ScheduledProcedureStepID
-    item.ReferencedStudySequence = []
-    ds = Dataset()
-    ds.ScheduledStepAttributesSequence = [item]
-    ds.PatientName = match.PatientName
-    ds.PatientID = match.PatientID
-    ds.PerformedProcedureStepID = "PPS1"
-    ds.PerformedStationAETitle = "CT01"
-    ds.PerformedProcedureStepStartDate = "20261121"
-    ds.PerformedProcedureStepStartTime = "0830"
-    ds.PerformedProcedureStepStatus = "IN PROGRESS"
-    ds.Modality = "CT"
-    return ds
-
-
-def ended(state: str, images: int = 0, reason: tuple[str, str] | None = None) -> Dataset:
-    ds = Dataset()
-    ds.PerformedProcedureStepStatus = state
-    ds.PerformedProcedureStepEndDate = "20261121"
-    series = Dataset()
-    series.SeriesInstanceUID = generate_uid()
-    series.ReferencedImageSequence = []
-    for _ in range(images):
-        image = Dataset()
-        image.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-        image.ReferencedSOPInstanceUID = generate_uid()
-        series.ReferencedImageSequence.append(image)
-    ds.PerformedSeriesSequence = [series]
-    if reason:
-        code = Dataset()
-        code.CodeValue, code.CodingSchemeDesignator = reason
-        code.CodeMeaning = "why"
-        ds.PerformedProcedureStepDiscontinuationReasonCodeSequence = [code]
-    return ds
-
-
-class Modality:
-    """Tells what it performs."""
-
-    def __init__(self, assoc: Association, commands: list[Dataset]) -> None:
-        self._assoc = assoc
-        self.commands = commands
-        """The command sets that it was answered with."""
-
-    def create(self, ds: Dataset, uid: str | None) -> Dataset:
-        status, _ = self._assoc.send_n_create(ds, MPPS, uid)
-        return status
-
-    def set(self, ds: Dataset, uid: str) -> Dataset:
-        status, _ = self._assoc.send_n_set(ds, MPPS, uid)
-        return status
-
-
-@pytest.fixture
-def modality(door: OrdersDoor) -> Iterator[Modality]:
-    commands: list[Dataset] = []
-
-    def keep(event: evt.Event) -> None:
-        commands.append(event.message.command_set)
-
-    with associated(door.dimse, contexts=CONTEXTS, handlers=[(evt.EVT_DIMSE_RECV, keep)]) as assoc:
-        yield Modality(assoc, commands)
-
-
-@pytest.fixture
-def order(door: OrdersDoor, request: pytest.FixtureRequest) -> str:
-    """The accession number of an order of this test alone."""
-    number = f"M{abs(hash(request.node.name)) % 10**12}"
-    tell(door, order_message(accession=number, patient=number))
-    return number
-
-
-def started(door: OrdersDoor, number: str) -> list[str]:
-    step = {"ScheduledProcedureStepStatus": "STARTED"}
-    return accessions(door, question(step, AccessionNumber=number))
-
-
-def to_do(door: OrdersDoor, number: str) -> list[str]:
-    return accessions(door, question({}, AccessionNumber=number))
-
-
-def test_performed_and_completed(
-    door: OrdersDoor, modality: Modality, order: str, module_engine: Engine
-) -> None:
-    uid = generate_uid()
-    assert modality.create(begun(door, order), uid).Status == 0
-    assert (to_do(door, order), started(door, order)) == ([], [order])
-    # What is performed cannot be cancelled by the department.
-    cancelled = order_message(accession=order, patient=order, control="CA", control_id=uid)
-    assert acknowledged(door.hl7, cancelled) == ["AE 206"]
-    assert modality.set(ended("IN PROGRESS", 2), uid).Status == 0
-    assert modality.set(ended("COMPLETED", 1200), uid).Status == 0
-    assert (to_do(door, order), started(door, order)) == ([], [])
-    with transaction(module_engine) as connection:
-        row = connection.execute(
-            sa.select(performed_step).where(performed_step.c.sop_instance_uid == uid)
-        ).one()
-    assert (row.state, row.instances, row.calling_ae) == ("COMPLETED", 1200, "WS1")
-
-
-@pytest.mark.parametrize(
-    ("reason", "still_to_do"),
-    [(None, False), (("110513", "DCM"), False), (("110514", "DCM"), True)],
-)
-def test_discontinued(
-    door: OrdersDoor,
-    modality: Modality,
-    order: str,
-    reason: tuple[str, str] | None,
-    still_to_do: bool,
-) -> None:
-    uid = generate_uid()
-    assert modality.create(begun(door, order), uid).Status == 0
-    assert modality.set(ended("DISCONTINUED", reason=reason), uid).Status == 0
-    assert to_do(door, order) == ([order] if still_to_do else [])
-
-
-@pytest.mark.parametrize("last", ["COMPLETED", "DISCONTINUED"])
-def test_what_is_over_may_not_be_updated(modality: Modality, last: str) -> None:
-    uid = generate_uid()
-    assert modality.create(unscheduled(), uid).Status == 0
-    assert modality.set(ended(last), uid).Status == 0
-    for then in ("IN PROGRESS", "COMPLETED", "DISCONTINUED"):
-        status = modality.set(ended(then), uid)
-        assert (status.Status, status.ErrorID) == (0x0110, 0xA710)
-        assert "may not be updated" in status.ErrorComment
-
-
-def unscheduled() -> Dataset:
-    ds = Dataset()
-    item = Dataset()
-    item.StudyInstanceUID = generate_uid()
-    item.AccessionNumber = None
-    ds.ScheduledStepAttributesSequence = [item]
-    ds.PerformedProcedureStepStatus = "IN PROGRESS"
-    ds.PerformedProcedureStepID = "U1"
-    return ds
-
-
-def without(keyword: str) -> Dataset:
-    ds = unscheduled()
-    delattr(ds, keyword)
-    return ds
-
-
-def with_state(state: str) -> Dataset:
-    ds = unscheduled()
-    ds.PerformedProcedureStepStatus = state
-    return ds
-
-
-def without_study() -> Dataset:
-    ds = unscheduled()
-    del ds.ScheduledStepAttributesSequence[0].StudyInstanceUID
-    return ds
-
-
-@pytest.mark.parametrize(
-    ("make", "status"),
-    [
-        (lambda: with_state("COMPLETED"), 0x0106),
-        (lambda: with_state("PAUSED"), 0x0106),
-        (lambda: with_state(""), 0x0121),
-        (lambda: without("PerformedProcedureStepStatus"), 0x0120),
-        (lambda: without("ScheduledStepAttributesSequence"), 0x0120),
-        (without_study, 0x0121),
-    ],
-)
-def test_what_cannot_be_created(
-    modality: Modality, make: Callable[[], Dataset], status: int
-) -> None:
-    answer = modality.create(make(), generate_uid())
-    assert answer.Status == status
-    assert answer.ErrorComment
-
-
-def test_created_twice_unknown_and_unscheduled(modality: Modality, door: OrdersDoor) -> None:
-    before = sample("gantry_worklist_performed_unscheduled_total")
-    uid = generate_uid()
-    assert modality.create(unscheduled(), uid).Status == 0
-    assert sample("gantry_worklist_performed_unscheduled_total") == before + 1
-    assert modality.create(unscheduled(), uid).Status == 0x0111
-    assert modality.set(ended("COMPLETED"), generate_uid()).Status == 0x0112
-    assert modality.set(ended("PAUSED"), uid).Status == 0x0106
-    with associated(door.dimse, calling="CAMERA", contexts=CONTEXTS) as assoc:
-        status, _ = assoc.send_n_create(unscheduled(), MPPS, generate_uid())
-    assert status.Status == 0x0124
-
-
-def test_a_uid_is_given_to_a_step_without(modality: Modality) -> None:
-    created = modality.create(unscheduled(), None)
-    assert created.Status == 0
-    uid = modality.commands[-1].AffectedSOPInstanceUID
-    assert uid.startswith("2.25.")
-    assert modality.set(ended("COMPLETED"), uid).Status == 0
-
-
 @pytest.mark.long
 def test_a_hundred_thousand_orders_answer_as_quickly_as_a_thousand(
     engine: Engine, tmp_path: Path
 ) -> None:
-    import statistics
-    import time
-
     def fill(connection: sa.Connection, first: int, last: int) -> None:
         connection.execute(sa.text(_FILL), {"first": first, "last": last})
 
@@ -552,15 +282,17 @@ def test_a_hundred_thousand_orders_answer_as_quickly_as_a_thousand(
                 statuses, found = answers(assoc, wanted, WORKLIST)
                 taken.append(time.perf_counter() - start)
                 assert (len(found), statuses[-1].Status) == (20, 0)
-        return statistics.median(taken)
+        # The shortest, for others work on this machine too.
+        return min(taken)
 
     with orders_door(engine, tmp_path / "orders") as door:
         with transaction(engine) as connection:
             fill(connection, 1, 1000)
         few = seconds(door)
-        with transaction(engine) as connection:
-            # The other 99,000 are on other days, 20 of which are in any case CT01's.
-            fill(connection, 1001, 100_000)
+        # The other 99,000 are on other days.
+        for first in range(1001, 100_000, 9_000):
+            with transaction(engine) as connection:
+                fill(connection, first, first + 8_999)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
         many = seconds(door)

@@ -1,11 +1,15 @@
-"""Marks studies complete whose quiet time is over, so that their routes are asked."""
+"""Marks studies complete whose quiet time is over, or whose modality said what to expect and it is
+there; so that their routes are asked."""
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Engine
 
 from gantry_domain.completeness import QuietTimes, is_complete
-from gantry_stores.index.quiet import quiet_studies, write_complete
+from gantry_stores.index.database import transaction
+from gantry_stores.index.orders.expecting import give_up_performed, settle_performed
+from gantry_stores.index.quiet import complete_now, quiet_studies, write_complete
 
 
 def complete_studies(
@@ -39,7 +43,39 @@ def complete_studies(
                 quiet=quiet_times.of(
                     ModalitiesInStudy=study.ModalitiesInStudy, calling_aes=study.calling_aes
                 ),
+                awaited_until=study.awaited_since
+                and max(study.awaited_since, study.indexed_at) + quiet_times.longest,
             )
         ]
         complete += write_complete(engine, over)
     return complete
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """How many studies are complete because their modality said so, and how many performed steps
+    nobody waits for any longer although not all came that they tell of."""
+
+    complete: int
+    given_up: int
+
+
+def complete_performed(
+    engine: Engine, *, longest: timedelta, now: datetime | None = None
+) -> Performed:
+    """Mark every study complete that has all that its performed steps refer to.
+
+    Quiet time does not matter, nor what else waits to be indexed: what is expected is there.
+    Raises `IndexUnavailable`.
+    """
+    now = now or datetime.now(UTC)
+    complete = 0
+    while True:
+        with transaction(engine) as connection:
+            settled = settle_performed(connection, now=now)
+            complete += complete_now(connection, settled.study_pks)
+        if not settled.steps:
+            break
+    with transaction(engine) as connection:
+        given_up = give_up_performed(connection, now=now, longest=longest)
+    return Performed(complete, given_up)

@@ -10,6 +10,7 @@ from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX
 from gantry_dimse.proposals import ProposedContext, plan_contexts
 from gantry_domain.information_models import (
     INFORMATION_MODELS,
+    MODALITY_PERFORMED_PROCEDURE_STEP,
     STUDY_ROOT_FIND,
     STUDY_ROOT_MOVE,
     WORKLIST_CLASSES,
@@ -53,3 +54,5 @@ def proposed_contexts(settings: Settings) -> Iterator[ProposedContext]:
     yield ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)
     for uid in (STUDY_ROOT_FIND, STUDY_ROOT_MOVE):
         yield ProposedContext(uid, (IDENTIFIER_SYNTAX,))
+    if settings.worklist.performed_to:
+        yield ProposedContext(MODALITY_PERFORMED_PROCEDURE_STEP, MESSAGE_SYNTAXES)

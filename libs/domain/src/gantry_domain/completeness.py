@@ -1,4 +1,8 @@
-"""When a study is complete: nobody says so in DICOM (PS3.4 B.4), so quiet time has to tell."""
+"""When a study is complete: storage does not say so (PS3.4 B.4), so quiet time has to tell.
+
+Where a modality tells what it performs, it says how many images to expect: then the study is
+complete as soon as they are there, and is waited for while they are not.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +19,8 @@ class QuietTimes:
     default: timedelta
     modalities: Mapping[str, timedelta] = field(default_factory=dict)
     partners: Mapping[str, timedelta] = field(default_factory=dict)
+    longest: timedelta = timedelta()
+    """How long a study waits for what its modality tells of; never shorter than its quiet time."""
 
     def of(self, *, ModalitiesInStudy: Collection[str], calling_aes: Collection[str]) -> timedelta:
         """The longest time that one of the study's partners asks for, else one of its modalities.
@@ -39,11 +45,15 @@ def is_complete(
     indexed_at: datetime,
     all_indexed_until: datetime,
     quiet: timedelta,
+    awaited_until: datetime | None = None,
 ) -> bool:
     """Whether the study's quiet time is over. All times are aware.
 
     It runs from indexing, and it ends only when everything that was staged during the quiet time,
     of this study or another, has been indexed: behind a backlog no study becomes complete.
-    `all_indexed_until` is the time up to which no staged object waits for its row.
+    `all_indexed_until` is the time up to which no staged object waits for its row. Until
+    `awaited_until` the study waits for images that its modality told of.
     """
+    if awaited_until is not None and now < awaited_until:
+        return False
     return now >= indexed_at + quiet and all_indexed_until >= last_received_at + quiet

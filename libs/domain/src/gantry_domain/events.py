@@ -1,4 +1,7 @@
-"""What the feed of events tells: a few things that happen to studies, with UIDs and no names."""
+"""What the feed of events tells: a few things that happen to studies and to the orders for them.
+
+With UIDs and no names.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +26,15 @@ class EventKind(StrEnum):
     DELETED = "deleted"
     RESTORED = "restored"
     PURGED = "purged"
+    ORDERED = "ordered"
+    """An order for it came; nothing of it may be here yet, as with the others below."""
+    ORDER_CHANGED = "order_changed"
+    ORDER_CANCELLED = "order_cancelled"
+    """Or discontinued."""
+    STEP_STARTED = "step_started"
+    """A modality began to perform a step of it."""
+    STEP_COMPLETED = "step_completed"
+    STEP_DISCONTINUED = "step_discontinued"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

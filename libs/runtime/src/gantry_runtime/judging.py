@@ -98,10 +98,13 @@ class CompleteAfter(Section):
     modalities: dict[str, Duration] = Field(default_factory=dict)
     partners: dict[AETitle, Duration] = Field(default_factory=dict)
     """By calling AE title; goes before the modality's."""
+    longest: Duration = parse_duration("30m")
+    """How long a study waits, after its last image or report, for images that its modality told of
+    by MPPS, or for the end of a step that it began."""
 
     def quiet_times(self) -> QuietTimes:
         """The times as a value."""
-        return QuietTimes(self.default, self.modalities, self.partners)
+        return QuietTimes(self.default, self.modalities, self.partners, self.longest)
 
 
 def expand_quiet_time(value: Any) -> Any:

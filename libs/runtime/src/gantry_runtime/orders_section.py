@@ -45,6 +45,8 @@ class Worklist(DimseDoor):
     takes any other end for a failure."""
     unassigned: Literal["show", "hide"] = "show"
     """Whether a step without a station is shown to any station that asks for its own."""
+    performed_to: Annotated[tuple[AETitle, ...], Field(strict=False)] = ()
+    """Partners that are told of every performed step that a modality tells us of."""
     stations: Annotated[tuple[Stations, ...], Field(strict=False)] = ()
     """The first that fits a step counts."""
 

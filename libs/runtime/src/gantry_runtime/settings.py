@@ -199,6 +199,18 @@ class Configuration(Section):
         return self
 
     @model_validator(mode="after")
+    def _performed_steps_lead_somewhere(self) -> Self:
+        known = [partner.ae_title for partner in self.partners if partner.address]
+        for title in self.worklist.performed_to:
+            if title not in known:
+                hint = did_you_mean(title, known) if known else ""
+                raise ValueError(
+                    f"worklist.performed_to names {title}, which is no partner with an address"
+                    f"{hint}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _certificates_can_be_shown(self) -> Self:
         for partner in self.partners:
             if partner.certificate and self.listen.tls_ca is None:

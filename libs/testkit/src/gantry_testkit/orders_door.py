@@ -16,6 +16,7 @@ from gantry_runtime.settings import load_settings
 from gantry_worklist.dimse import make_server
 from gantry_worklist.framing import framed
 from gantry_worklist.hl7 import make_listener
+from gantry_worklist.reporting import report_lanes
 
 Address = tuple[str, int]
 
@@ -104,13 +105,18 @@ def orders_door(
         slots=slots,
         handover=handover,
     )
+    lanes = report_lanes(settings, engine=engine, stopping=stopping)
     messages.start()
     server.start()
+    for lane in lanes:
+        lane.start()
     try:
         yield OrdersDoor(messages.address, server.address)
     finally:
         stopping.set()
         messages.close()
         server.close()
+        for lane in lanes:
+            lane.close()
         threads.shutdown()
         slots.close()

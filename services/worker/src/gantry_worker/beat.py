@@ -21,6 +21,7 @@ from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue.application import make_celery
 from gantry_stores.queue.names import (
     BEAT_QUEUE,
+    COMPLETE_TASK,
     FRAMES_TASK,
     JUDGE_TASK,
     MEASURE_TASK,
@@ -36,6 +37,7 @@ _JUDGE_EVERY = timedelta(seconds=5)
 _PURGE_EVERY = timedelta(seconds=5)
 _FRAMES_EVERY = timedelta(seconds=5)
 _PUBLISH_EVERY = timedelta(seconds=5)
+_COMPLETE_EVERY = timedelta(seconds=5)
 _MEASURE_EVERY = timedelta(seconds=5)
 _LONGEST_SLEEP = 1
 _WATCH_SECONDS = 5.0
@@ -50,6 +52,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, object]]:
         PURGE_TASK: _PURGE_EVERY,
         FRAMES_TASK: _FRAMES_EVERY,
         PUBLISH_TASK: _PUBLISH_EVERY,
+        COMPLETE_TASK: _COMPLETE_EVERY,
         MEASURE_TASK: _MEASURE_EVERY,
     }
     return {

@@ -36,7 +36,14 @@ FINDINGS = counter(
     "Findings of the policies, counted at each verdict",
     ["rule", "code", "severity"],
 )
-COMPLETED = counter("gantry_worker_studies_completed_total", "Studies whose quiet time was over")
+COMPLETED = counter(
+    "gantry_worker_studies_completed_total",
+    "Studies whose quiet time was over, or that have all that their modality told of",
+)
+PERFORMED_GIVEN_UP = counter(
+    "gantry_worker_performed_given_up_total",
+    "Performed steps that did not end, or whose images did not all come, in complete_after.longest",
+)
 SWEPT = counter("gantry_worker_sweep_found_total", "Objects without a row that the sweep found")
 SWEEPS = counter("gantry_worker_sweeps_total", "Runs of the sweep")
 HOURS_CLOSED = counter("gantry_worker_hours_closed_total", "Hours of the store that were closed")

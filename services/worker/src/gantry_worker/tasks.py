@@ -9,6 +9,7 @@ from celery.exceptions import Reject
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_runtime.logs import get_logger
 from gantry_stores.queue.names import (
+    COMPLETE_TASK,
     FRAMES_TASK,
     INDEX_TASK,
     JUDGE_TASK,
@@ -44,6 +45,7 @@ def register(app: Celery, workshop: Callable[[], Workshop]) -> None:
         PURGE_TASK: work.purge,
         FRAMES_TASK: work.frames,
         PUBLISH_TASK: work.publish_events,
+        COMPLETE_TASK: work.complete,
         MEASURE_TASK: work.measure,
     }
     for name, chore in chores.items():

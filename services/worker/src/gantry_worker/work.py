@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gantry_archive.completing import complete_studies
+from gantry_archive.completing import complete_performed, complete_studies
 from gantry_archive.deleting import purge_deleted, restore_deleted
 from gantry_archive.duplicates import purge_duplicates
 from gantry_archive.frame_places import find_frames
@@ -204,6 +204,14 @@ def publish_events(workshop: Workshop) -> None:
     """Number what happened, and remove what is too old. Raises `IndexUnavailable`."""
     publish(workshop.engine)
     remove_old(workshop.engine, keep=workshop.settings.events.keep)
+
+
+def complete(workshop: Workshop) -> None:
+    """Complete what has all that its modality told of. Raises `IndexUnavailable`."""
+    longest = workshop.settings.complete_after.longest
+    performed = complete_performed(workshop.engine, longest=longest)
+    metrics.COMPLETED.inc(performed.complete)
+    metrics.PERFORMED_GIVEN_UP.inc(performed.given_up)
 
 
 def frames(workshop: Workshop) -> None:

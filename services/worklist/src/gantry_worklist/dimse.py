@@ -47,7 +47,11 @@ def make_server(
         max_matches=limits.max_matches,
     )
     performing = PerformingService(
-        engine=engine, threads=threads, partners=partners, zone=settings.zone
+        engine=engine,
+        threads=threads,
+        partners=partners,
+        zone=settings.zone,
+        passed_on_to=limits.performed_to,
     )
     return DimseServer(
         listener=listener,

@@ -54,6 +54,23 @@ PERFORMED = metrics.counter(
     "N-CREATE and N-SET of performed procedure steps by status",
     ["operation", "partner", "status"],
 )
+REPORTS = metrics.counter(
+    "gantry_worklist_reports_total",
+    "Performed steps passed on, by destination; outcome: taken, put_off, given_up",
+    ["destination", "outcome"],
+)
+REPORTS_WAITING = metrics.gauge(
+    "gantry_worklist_reports_waiting",
+    "N-CREATE and N-SET that a destination has not taken yet",
+    ["destination"],
+    mode="livemax",
+)
+REPORTS_GIVEN_UP = metrics.gauge(
+    "gantry_worklist_reports_given_up",
+    "N-CREATE and N-SET that a destination refused, or did not take for too long",
+    ["destination"],
+    mode="livemax",
+)
 UNSCHEDULED = metrics.counter(
     "gantry_worklist_performed_unscheduled_total", "Performed steps for which there is no order"
 )

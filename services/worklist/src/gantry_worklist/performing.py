@@ -1,12 +1,12 @@
 """The MPPS SCP: N-CREATE and N-SET of performed procedure steps (PS3.4 Annex F)."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from gantry_dimse.operations import Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
@@ -32,6 +32,7 @@ from gantry_domain.statuses import (
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.orders.performing import create_performed, set_performed
+from gantry_stores.index.orders.reports import Report, add_reports
 from gantry_worklist import metrics
 from gantry_worklist.asking import awaited
 
@@ -63,13 +64,20 @@ class PerformingService:
     """Answers N-CREATE (`create`) and N-SET (`set`)."""
 
     def __init__(
-        self, *, engine: Engine, threads: ThreadPoolExecutor, partners: Partners, zone: ZoneInfo
+        self,
+        *,
+        engine: Engine,
+        threads: ThreadPoolExecutor,
+        partners: Partners,
+        zone: ZoneInfo,
+        passed_on_to: Collection[str] = (),
     ) -> None:
-        """`threads` ask the index."""
+        """`threads` ask the index. `passed_on_to`: the AE titles that are told, too."""
         self._engine = engine
         self._threads = threads
         self._partners = partners
         self._zone = zone
+        self._passed_on_to = passed_on_to
 
     def create(self, request: OperationRequest) -> Answers:
         """Begin a performed step."""
@@ -149,15 +157,18 @@ class PerformingService:
     def _store_new(
         self, request: OperationRequest, uid: str, attributes: dict[str, Element]
     ) -> int:
+        now = datetime.now(self._zone)
         with transaction(self._engine) as connection:
-            return create_performed(
+            found = create_performed(
                 connection,
                 uid,
                 attributes,
                 partition=self._partners.partition(request.peer.calling_ae),
                 calling_ae=request.peer.calling_ae,
-                now=datetime.now(self._zone),
+                now=now,
             )
+            self._pass_on(connection, request, "create", uid, now)
+        return found
 
     def _set(self, request: OperationRequest, attributes: dict[str, Element]) -> _Done:
         state = _state_in(attributes, required=False)
@@ -168,15 +179,37 @@ class PerformingService:
     def _store_set(
         self, request: OperationRequest, attributes: dict[str, Element], state: Performed | None
     ) -> int:
+        now = datetime.now(self._zone)
         with transaction(self._engine) as connection:
-            return set_performed(
+            found = set_performed(
                 connection,
                 request.SOPInstanceUID,
                 attributes,
                 state,
                 partition=self._partners.partition(request.peer.calling_ae),
-                now=datetime.now(self._zone),
+                now=now,
             )
+            self._pass_on(connection, request, "set", request.SOPInstanceUID, now)
+        return found
+
+    def _pass_on(
+        self,
+        connection: Connection,
+        request: OperationRequest,
+        operation: str,
+        uid: str,
+        now: datetime,
+    ) -> None:
+        report = Report(
+            SOPInstanceUID=uid,
+            operation=operation,
+            transfer_syntax=request.transfer_syntax,
+            content=request.identifier,
+        )
+        # Not to whom it comes from: two that pass on to each other would never end.
+        caller = request.peer.calling_ae.casefold()
+        others = [title for title in self._passed_on_to if title.casefold() != caller]
+        add_reports(connection, report, others, now=now)
 
 
 def _state_in(attributes: dict[str, Element], *, required: bool) -> Performed | None:

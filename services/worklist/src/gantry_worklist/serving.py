@@ -7,6 +7,7 @@ message of HL7 waits for a while before its connection is closed without an answ
 
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,10 +24,12 @@ from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.orders.messages import last_message_at, purge_messages
+from gantry_stores.index.orders.reports import WaitingReports, count_reports
 from gantry_worklist import metrics
 from gantry_worklist.app import DIMSE_LISTENER, HL7_LISTENER, STOP_GRACE
 from gantry_worklist.dimse import make_server
 from gantry_worklist.hl7 import make_listener
+from gantry_worklist.reporting import report_lanes
 
 log = get_logger(__name__)
 
@@ -46,7 +49,7 @@ def main() -> int:
     engine = make_engine(
         settings.database_url,
         # One more, for readiness is also to be known when all wait.
-        pool_size=_QUESTIONS + _MESSAGES + 1,
+        pool_size=_QUESTIONS + _MESSAGES + len(settings.worklist.performed_to) + 1,
         statement_timeout=_STATEMENT_LIMIT,
         application_name="gantry-worklist",
     )
@@ -69,8 +72,11 @@ def main() -> int:
         slots=slots,
         handover=Handover(settings.front_door_key),
     )
+    lanes = report_lanes(settings, engine=engine, stopping=process.stopping)
     messages.start()
     server.start()
+    for lane in lanes:
+        lane.start()
     log.info("worklist_started")
     _watch(process, engine, settings)
     deadline = time.monotonic() + _DRAIN_SECONDS
@@ -78,6 +84,8 @@ def main() -> int:
     drained = server.drain(max(0.0, deadline - time.monotonic()))
     messages.close()
     server.close()
+    for lane in lanes:
+        lane.close()
     threads.shutdown(wait=False, cancel_futures=True)
     engine.dispose()
     slots.close()
@@ -92,6 +100,7 @@ def _watch(process: Process, engine: Engine, settings: Settings) -> None:
     def look() -> None:
         nonlocal purged_at
         _look_at_feed(engine, settings.hl7.alive_for)
+        _count_reports(engine, settings.worklist.performed_to)
         if time.monotonic() - purged_at > _PURGE_SECONDS:
             purged_at = time.monotonic()
             _purge(process, engine, settings.hl7.keep_messages)
@@ -104,6 +113,18 @@ def _look_at_feed(engine: Engine, alive_for: timedelta) -> None:
     with transaction(engine) as connection:
         last = last_message_at(connection)
     metrics.FEED_ALIVE.set(last is not None and datetime.now(UTC) - last < alive_for)
+
+
+def _count_reports(engine: Engine, destinations: Sequence[str]) -> None:
+    """Raises `IndexUnavailable`."""
+    if not destinations:
+        return
+    with transaction(engine) as connection:
+        counts = count_reports(connection)
+    for title in destinations:
+        count = counts.get(title, WaitingReports())
+        metrics.REPORTS_WAITING.labels(title).set(count.waiting)
+        metrics.REPORTS_GIVEN_UP.labels(title).set(count.given_up)
 
 
 def _purge(process: Process, engine: Engine, keep: timedelta) -> None:

@@ -1,7 +1,7 @@
 """The tables of orders, beside those of images.
 
     order_patient 1-n order_ 1-n order_step n-m performed_step
-    hl7_message
+    performed_report    hl7_message
 
 A row of `order_` is a requested procedure. Searchable columns follow
 `gantry_domain.orders.attributes`, their text is as in the other tables; `attributes` has all of a
@@ -113,7 +113,16 @@ performed_step = Table(
     moment("created_at"),
     moment("updated_at"),
     UniqueConstraint("partition", "sop_instance_uid"),
+    # Since when its studies wait for it no longer.
+    moment("settled_at", nullable=True),
     CheckConstraint("state IN ('IN PROGRESS', 'COMPLETED', 'DISCONTINUED')", name="state"),
+    Index(
+        "ix_performed_step_unsettled",
+        "study_instance_uids",
+        postgresql_using="gin",
+        postgresql_where=text("settled_at IS NULL"),
+    ),
+    Index("ix_performed_step_unsettled_pk", "pk", postgresql_where=text("settled_at IS NULL")),
 )
 
 performed_for = Table(
@@ -126,6 +135,27 @@ performed_for = Table(
         primary_key=True,
         index=True,
     ),
+)
+
+# What other systems are told of performed steps, as the modality told it, until they took it.
+performed_report = Table(
+    "performed_report",
+    metadata,
+    surrogate(),
+    Column("destination", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("transfer_syntax", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("reason", Text),
+    moment("created_at"),
+    moment("due_at"),
+    moment("claimed_until", nullable=True),
+    # Since when it is not sent again by itself.
+    moment("refused_at", nullable=True),
+    CheckConstraint("operation IN ('create', 'set')", name="operation"),
+    Index(None, "destination", "sop_instance_uid"),
 )
 
 # Messages as they came, kept for a while.

@@ -1,15 +1,16 @@
 """Studies whose quiet time may be over, and completeness written for the revision that was seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from gantry_domain.events import EventKind, Happening
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import note
+from gantry_stores.index.orders.expecting import awaited_since
 from gantry_stores.index.study_locks import lock_in_order
 
 _PAGE = 500
@@ -41,6 +42,8 @@ class QuietStudy:
     indexed_at: datetime
     ModalitiesInStudy: tuple[str, ...]
     calling_aes: tuple[str, ...] = ()
+    awaited_since: datetime | None = None
+    """When its modality last told what it performs; None: nothing more is expected."""
 
 
 def quiet_studies(
@@ -68,9 +71,11 @@ def quiet_studies(
                     "limit": _PAGE,
                 },
             ).all()
+            pks = [row.pk for row in rows]
+            awaited = awaited_since(connection, pks) if pks else {}
             senders: dict[int, list[str]] = {}
             if with_senders and rows:
-                found = connection.execute(sa.text(_SENDERS), {"pks": [row.pk for row in rows]})
+                found = connection.execute(sa.text(_SENDERS), {"pks": pks})
                 senders = {row.study_pk: row.calling_aes for row in found}
         if rows:
             after, after_pk = rows[-1].indexed_at, rows[-1].pk
@@ -82,6 +87,7 @@ def quiet_studies(
                     row.indexed_at,
                     tuple(row.modalities),
                     tuple(senders.get(row.pk, ())),
+                    awaited.get(row.pk),
                 )
                 for row in rows
             ]
@@ -95,29 +101,41 @@ def write_complete(engine: Engine, studies: Sequence[QuietStudy]) -> int:
         return 0
     with transaction(engine) as connection:
         lock_in_order(connection, [study.pk for study in studies])
-        complete = connection.execute(
-            sa.text(
-                "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"
-                " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
-                " AS r(pk, revision) WHERE t.pk = r.pk AND t.revision = r.revision"
-                " RETURNING t.partition, t.study_instance_uid AS uid,"
-                " t.number_of_study_related_instances AS instances"
-            ),
-            {
-                "pks": [study.pk for study in studies],
-                "revisions": [study.revision for study in studies],
-            },
-        ).all()
-        note(
-            connection,
-            [
-                Happening(
-                    kind=EventKind.COMPLETE,
-                    partition=row.partition,
-                    StudyInstanceUID=row.uid,
-                    instances=row.instances,
-                )
-                for row in complete
-            ],
-        )
-        return len(complete)
+        return _mark(connection, {study.pk: study.revision for study in studies})
+
+
+def complete_now(connection: Connection, study_pks: Sequence[int]) -> int:
+    """Mark studies complete as they are now; how many were not."""
+    lock_in_order(connection, study_pks)
+    rows = connection.execute(
+        sa.text(f"SELECT pk, revision FROM study WHERE pk = ANY(:pks) AND {_NOT_COMPLETE}"),  # noqa: S608 - constants
+        {"pks": list(study_pks)},
+    ).all()
+    return _mark(connection, {row.pk: row.revision for row in rows})
+
+
+def _mark(connection: Connection, revisions: Mapping[int, int]) -> int:
+    """Of studies that are locked, those that still have this revision are complete."""
+    complete = connection.execute(
+        sa.text(
+            "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"
+            " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
+            " AS r(pk, revision) WHERE t.pk = r.pk AND t.revision = r.revision"
+            " RETURNING t.partition, t.study_instance_uid AS uid,"
+            " t.number_of_study_related_instances AS instances"
+        ),
+        {"pks": list(revisions), "revisions": list(revisions.values())},
+    ).all()
+    note(
+        connection,
+        [
+            Happening(
+                kind=EventKind.COMPLETE,
+                partition=row.partition,
+                StudyInstanceUID=row.uid,
+                instances=row.instances,
+            )
+            for row in complete
+        ],
+    )
+    return len(complete)

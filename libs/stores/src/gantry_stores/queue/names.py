@@ -11,6 +11,7 @@ SWEEP_TASK = "gantry.sweep"
 PURGE_TASK = "gantry.purge"
 FRAMES_TASK = "gantry.frames"
 PUBLISH_TASK = "gantry.publish"
+COMPLETE_TASK = "gantry.complete"
 MEASURE_TASK = "gantry.measure"
 
 VISIBILITY_SECONDS = 60

@@ -4,15 +4,14 @@ Whoever is about the same patients or order numbers waits: locks are taken in on
 anything is read.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
 
+from gantry_domain.events import EventKind
 from gantry_domain.json_model import Element
 from gantry_domain.orders import completing
 from gantry_domain.orders.attributes import Place, tag_of
@@ -31,11 +30,12 @@ from gantry_domain.orders.changes import (
 from gantry_domain.orders.refusals import StateNotAllowed, UnknownOrder, WrongPatient
 from gantry_domain.orders.states import OPEN, StepState, may_become
 from gantry_stores.index.order_tables import order_, order_step, performed_for
+from gantry_stores.index.orders.locks import lock_all_of
+from gantry_stores.index.orders.news import tell
 from gantry_stores.index.orders.patients import (
     columns_of,
     find_patient,
     merge_patients,
-    patient_locks,
     register_patient,
 )
 
@@ -54,7 +54,7 @@ def apply_changes(
 
     Raises `ChangeRefused`; the transaction is then to be rolled back.
     """
-    _lock(connection, changes, partition)
+    lock_all_of(connection, changes, partition)
     for change in changes:
         match change:
             case RegisterPatient(patient):
@@ -67,39 +67,6 @@ def apply_changes(
                 _place(connection, change, partition, now)
             case ChangeState():
                 _change_state(connection, change, partition, now)
-
-
-def _lock(connection: Connection, changes: Iterable[Change], partition: str) -> None:
-    wanted: set[tuple[str, str]] = set()
-    for change in changes:
-        match change:
-            case RegisterPatient(patient):
-                wanted |= patient_locks([patient.key])
-            case MergePatients(survivor, old):
-                wanted |= patient_locks([survivor.key, old])
-            case ChangeVisit(key):
-                wanted |= patient_locks([key])
-            case PlaceOrder(patient, numbers):
-                wanted |= patient_locks([patient.key]) | _number_locks(numbers)
-            case ChangeState(maybe_key, numbers):
-                wanted |= _number_locks(numbers)
-                wanted |= set() if maybe_key is None else patient_locks([maybe_key])
-    keys = sorted(_lock_number(partition, *each) for each in wanted)
-    connection.execute(
-        sa.text("SELECT pg_advisory_xact_lock(k) FROM unnest(:keys) AS k").bindparams(
-            sa.bindparam("keys", keys, type_=ARRAY(sa.BigInteger))
-        )
-    )
-
-
-def _number_locks(numbers: OrderNumbers) -> set[tuple[str, str]]:
-    named = {"accession": numbers.accession, "placer": numbers.placer, "filler": numbers.filler}
-    return {(kind, value) for kind, value in named.items() if value}
-
-
-def _lock_number(*parts: str) -> int:
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _orders(
@@ -195,6 +162,7 @@ def _insert(
         )
         .returning(order_.c.pk)
     ).scalar_one()
+    tell(connection, EventKind.ORDERED, partition, [attributes[_UID]["Value"][0]])
     for position, step in enumerate(change.steps):
         _insert_step(
             connection,
@@ -265,6 +233,7 @@ def _update(
             **columns_of(Place.ORDER, attributes),
         )
     )
+    tell(connection, EventKind.ORDER_CHANGED, partition, [uid])
     if change.new:
         connection.execute(
             sa.update(order_step)
@@ -349,7 +318,7 @@ def _change_visit(
         order_step.c.order_pk == order_.c.pk, order_step.c.state.in_(_OPEN)
     )
     rows = connection.execute(
-        sa.select(order_.c.pk, order_.c.attributes)
+        sa.select(order_.c.pk, order_.c.attributes, order_.c.study_instance_uid)
         .where(order_.c.patient_pk == patient_pk, still_open)
         .order_by(order_.c.pk)
         .with_for_update()
@@ -361,6 +330,7 @@ def _change_visit(
             .where(order_.c.pk == row.pk)
             .values(attributes=attributes, updated_at=now, **columns_of(Place.ORDER, attributes))
         )
+    tell(connection, EventKind.ORDER_CHANGED, partition, [row.study_instance_uid for row in rows])
 
 
 def _change_state(
@@ -384,6 +354,9 @@ def _change_state(
         .where(order_step.c.pk.in_(allowed))
         .values(state=wanted.value, updated_at=now)
     )
+    over = wanted in (StepState.CANCELLED, StepState.DISCONTINUED)
+    kind = EventKind.ORDER_CANCELLED if over else EventKind.ORDER_CHANGED
+    tell(connection, kind, partition, [row.study_instance_uid for row in rows])
 
 
 def _patient_of(connection: Connection, key: PatientKey | None, partition: str) -> int | None:

@@ -8,11 +8,13 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gantry_domain.events import EventKind
 from gantry_domain.json_model import Element
 from gantry_domain.levels import searchable
 from gantry_domain.orders.attributes import Place, searchable_attributes
 from gantry_domain.orders.changes import MergePatients, Patient, PatientKey, merged
 from gantry_stores.index.order_tables import order_, order_patient
+from gantry_stores.index.orders.news import tell
 
 _LONGEST_CHAIN = 32
 
@@ -74,7 +76,13 @@ def merge_patients(
         .where(order_patient.c.pk == old_pk)
         .values(merged_into=pk, updated_at=now)
     )
-    connection.execute(sa.update(order_).where(order_.c.patient_pk == old_pk).values(patient_pk=pk))
+    moved = connection.scalars(
+        sa.update(order_)
+        .where(order_.c.patient_pk == old_pk)
+        .values(patient_pk=pk)
+        .returning(order_.c.study_instance_uid)
+    ).all()
+    tell(connection, EventKind.ORDER_CHANGED, partition, moved)
 
 
 def _row(

@@ -8,12 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from gantry_domain.events import EventKind
 from gantry_domain.json_model import Element
 from gantry_domain.orders.attributes import tag_of
 from gantry_domain.orders.changes import merged
 from gantry_domain.orders.refusals import PerformedExists, PerformedOver, PerformedUnknown
 from gantry_domain.orders.states import Performed, StepState, state_after, wrong_entry
 from gantry_stores.index.order_tables import order_, order_step, performed_for, performed_step
+from gantry_stores.index.orders.news import tell
 
 Attributes = Mapping[str, Element]
 
@@ -23,6 +25,10 @@ _REFERENCES = (
     tag_of("ReferencedImageSequence"),
     tag_of("ReferencedNonImageCompositeSOPInstanceSequence"),
 )
+_ENDS = {
+    Performed.COMPLETED: EventKind.STEP_COMPLETED,
+    Performed.DISCONTINUED: EventKind.STEP_DISCONTINUED,
+}
 
 
 def create_performed(
@@ -57,6 +63,7 @@ def create_performed(
     pk = connection.scalar(statement)
     if pk is None:
         raise PerformedExists
+    tell(connection, EventKind.STEP_STARTED, partition, _studies(attributes))
     steps = sorted(set(_steps_meant(connection, attributes, partition)))
     if steps:
         connection.execute(
@@ -81,7 +88,7 @@ def set_performed(
     """
     columns = performed_step.c
     row = connection.execute(
-        sa.select(columns.pk, columns.state, columns.attributes)
+        sa.select(columns.pk, columns.state, columns.attributes, columns.study_instance_uids)
         .where(columns.partition == partition, columns.sop_instance_uid == SOPInstanceUID)
         .with_for_update()
     ).one_or_none()
@@ -90,16 +97,21 @@ def set_performed(
     if row.state != Performed.IN_PROGRESS:
         raise PerformedOver
     everything = merged(row.attributes, attributes)
+    instances = _instances(everything)
+    end = None if state is None else _ENDS.get(state)
     connection.execute(
         sa.update(performed_step)
         .where(columns.pk == row.pk)
         .values(
             state=(state or Performed.IN_PROGRESS).value,
             attributes=everything,
-            instances=_instances(everything),
+            instances=instances,
+            settled_at=now if end is not None and not instances else None,
             updated_at=now,
         )
     )
+    if end is not None:
+        tell(connection, end, partition, row.study_instance_uids)
     steps = sorted(
         connection.scalars(
             sa.select(performed_for.c.step_pk).where(performed_for.c.performed_pk == row.pk)
@@ -171,11 +183,13 @@ def _studies(attributes: Attributes) -> list[str]:
 
 def _instances(attributes: Attributes) -> int:
     """How many instances the series of the step refer to."""
-    return sum(
-        len(list(_items(series, tag)))
+    references = (
+        _text(item, "ReferencedSOPInstanceUID")
         for series in _items(attributes, _SERIES)
         for tag in _REFERENCES
+        for item in _items(series, tag)
     )
+    return len({uid for uid in references if uid})
 
 
 def _items(attributes: Attributes, tag: str) -> Iterator[dict[str, Any]]:
