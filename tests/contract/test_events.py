@@ -19,7 +19,8 @@ from gantry_archive.reading import ReadingRules
 from gantry_domain.completeness import QuietTimes
 from gantry_domain.events import Event, EventKind, Happening
 from gantry_domain.policies.findings import Action
-from gantry_domain.policies.rules import ImagesPerStudy, PolicySet
+from gantry_domain.policies.rules import PolicySet
+from gantry_domain.policies.study_rules import ImagesPerStudy
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import events_after, note, publish, read_feed, remove_old
 from gantry_stores.objects import ObjectStore

@@ -51,7 +51,7 @@ def test_a_verdict_on_an_older_revision_is_not_written(engine, store):
     index([stage(store, image(StudyInstanceUID=ds.StudyInstanceUID))], store, engine)
     with transaction(engine) as connection:
         verdict = Verdict(VerdictKind.ACCEPTED, visible=True)
-        older = [StudyVerdict(seen.pk, seen.revision, verdict)]
+        older = [StudyVerdict(seen.pk, seen.revision, seen.evidence_revision, verdict)]
         assert write_verdicts(connection, older, policies=NO_POLICIES.fingerprint) == set()
     assert rows(engine, VERDICTS) == [(None, False, None)]
 

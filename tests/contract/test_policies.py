@@ -8,13 +8,11 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.policies import accession
+from gantry_domain.policies.accession_number import AccessionNumberFormat
 from gantry_domain.policies.findings import Action, Severity, StudyFinding, VerdictKind
-from gantry_domain.policies.rules import (
-    AccessionNumberFormat,
-    ImagesPerStudy,
-    PatientIdentity,
-    PolicySet,
-)
+from gantry_domain.policies.patient_identity import PatientIdentity
+from gantry_domain.policies.rules import PolicySet
+from gantry_domain.policies.study_rules import ImagesPerStudy
 from gantry_stores.index.census import studies_by_verdict
 from gantry_stores.index.database import transaction
 from gantry_stores.index.not_accepted import studies_not_accepted

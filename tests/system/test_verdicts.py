@@ -20,7 +20,7 @@ from blackbox.waiting import until
 CONFIG = """
 policies:
   - {rule: images_per_study, limit: 3, action: warn}
-  - {rule: accession_number, format: ha, action: warn}
+  - {rule: accession_number, format: ha, unique: false, action: warn}
   - {rule: patient_identity, identifier: hkid, action: hold}
 sweep: {after: 2s, every: 1s}
 http: {processes: 1}

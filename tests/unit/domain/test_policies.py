@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.policies import accession, hkid
+from gantry_domain.policies.accession_number import AccessionNumberFormat
+from gantry_domain.policies.evidence import Evidence
 from gantry_domain.policies.findings import (
     Action,
     RuleOutcome,
@@ -19,13 +21,9 @@ from gantry_domain.policies.findings import (
     decide,
 )
 from gantry_domain.policies.hkid import HkidForm
-from gantry_domain.policies.rules import (
-    AccessionNumberFormat,
-    Evidence,
-    ImagesPerStudy,
-    PatientIdentity,
-    PolicySet,
-)
+from gantry_domain.policies.patient_identity import PatientIdentity
+from gantry_domain.policies.rules import PolicySet
+from gantry_domain.policies.study_rules import ImagesPerStudy
 
 BODIES = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
 
@@ -172,7 +170,9 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     script = (
         "from gantry_domain.policies import accession\n"
         "from gantry_domain.policies.findings import Action\n"
-        "from gantry_domain.policies.rules import *\n"
+        "from gantry_domain.policies.accession_number import AccessionNumberFormat\n"
+        "from gantry_domain.policies.patient_identity import PatientIdentity\n"
+        "from gantry_domain.policies.rules import PolicySet\n"
         "check = accession.load_check('modulus11')\n"
         "print(PolicySet.of([AccessionNumberFormat('modulus11', check, Action.WARN),"
         " PatientIdentity(Action.HOLD, issuers=('B', 'A'))]).fingerprint)"

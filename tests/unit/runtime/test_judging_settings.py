@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.policies.accession_number import AccessionNumberFormat
+from gantry_domain.policies.evidence import Evidence
 from gantry_domain.policies.findings import Action, VerdictKind
-from gantry_domain.policies.rules import (
-    AccessionNumberFormat,
-    Evidence,
-    ImagesPerStudy,
-    PatientIdentity,
-)
+from gantry_domain.policies.patient_identity import PatientIdentity
+from gantry_domain.policies.study_rules import ImagesPerStudy
 from gantry_runtime.settings import Settings, load_settings
 
 DESIGN = """
@@ -33,7 +31,9 @@ def load(tmp_path: Path, text: str) -> Settings:
 def test_the_policies_of_the_design(tmp_path: Path) -> None:
     images, accession, identity = load(tmp_path, DESIGN).policy_set.rules
     assert images == ImagesPerStudy(1000, Action.WARN, visible=True)
-    assert accession == AccessionNumberFormat("none", None, Action.WARN, visible=True)
+    assert accession == AccessionNumberFormat(
+        "none", None, Action.WARN, visible=True, unique=True, as_ordered=True
+    )
     assert identity == PatientIdentity(Action.HOLD, visible=False)
 
 

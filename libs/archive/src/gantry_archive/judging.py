@@ -14,6 +14,7 @@ from sqlalchemy.engine import Engine
 from gantry_domain.policies.findings import StudyFinding, VerdictKind
 from gantry_domain.policies.rules import PolicySet
 from gantry_stores.index.database import one_statement, transaction
+from gantry_stores.index.evidence import OrderFeed
 from gantry_stores.index.verdicts import StudyVerdict, waiting_studies, write_verdicts
 
 _AT_ONCE = 200
@@ -35,8 +36,11 @@ def judge_studies(
     study_pks: Iterable[int] | None = None,
     *,
     limit: int = 10_000,
+    feed: OrderFeed | None = None,
 ) -> Judged:
     """Judge those of the studies that wait for it (all that wait if None), at most `limit`.
+
+    `feed` is that of orders; without one no study is held for having no order.
 
     Raises `IndexUnavailable`.
     """
@@ -51,11 +55,14 @@ def judge_studies(
                 policies=policies.fingerprint,
                 pks=None if pks is None else pks[:_AT_ONCE],
                 limit=min(limit, _AT_ONCE),
+                looks=policies.looks_at,
+                feed=feed,
             )
         verdicts = [
             StudyVerdict(
                 study.pk,
                 study.revision,
+                study.evidence_revision,
                 policies.judge(study.evidence, was_visible=study.visible),
             )
             for study in waiting

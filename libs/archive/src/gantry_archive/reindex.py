@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.deleting import delete_again
 from gantry_archive.indexing import index_batch
-from gantry_archive.journal import lasting_deletions
+from gantry_archive.journal import read_journal
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.deletions import Deletion
@@ -25,6 +25,7 @@ from gantry_domain.policies.rules import PolicySet
 from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
+from gantry_stores.index.decisions import restore_decisions
 from gantry_stores.index.delivery_plans import mark_all_routed
 from gantry_stores.objects import ObjectStore
 
@@ -71,8 +72,12 @@ def reindex(
     with transaction(engine) as connection:
         if connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM object)")):
             raise IndexNotEmpty
+    journal = read_journal(store)
+    with transaction(engine) as connection:
+        # They stand before there is anything that they are about, and so for its first verdict.
+        restore_decisions(connection, journal.decisions, journal.undone)
     done = Reindexed()
-    for batch in _batches(store, lasting_deletions(store), done):
+    for batch in _batches(store, journal.deletions, done):
         if isinstance(batch, Deletion):
             delete_again(engine, batch)
             continue

@@ -48,6 +48,14 @@ CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxy
 )
 
 
+def meets(when: Mapping[str, tuple[str, ...]], facts: StudyFacts) -> bool:
+    """Whether one of the study's values matches one of the patterns of every condition."""
+    return all(
+        any(_matches(pattern, value) for pattern in patterns for value in CONDITIONS[key](facts))
+        for key, patterns in when.items()
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One rule: studies that meet every condition go to every destination.
@@ -78,12 +86,7 @@ class Route:
 
     def matches(self, facts: StudyFacts) -> bool:
         """Whether the study meets every condition."""
-        return all(
-            any(
-                _matches(pattern, value) for pattern in patterns for value in CONDITIONS[key](facts)
-            )
-            for key, patterns in self.when.items()
-        )
+        return meets(self.when, facts)
 
 
 @lru_cache(maxsize=1024)

@@ -58,7 +58,7 @@ class Forward(Section):
         )
 
 
-def _one_or_more(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
     """A single value stands for a list of one."""
     if isinstance(value, Mapping):
         return {key: [each] if isinstance(each, str) else each for key, each in value.items()}
@@ -70,7 +70,7 @@ class RouteSection(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     when: Annotated[
-        dict[str, Annotated[tuple[str, ...], Field(strict=False)]], BeforeValidator(_one_or_more)
+        dict[str, Annotated[tuple[str, ...], Field(strict=False)]], BeforeValidator(one_or_more)
     ] = Field(default_factory=dict)
     send_to: Annotated[tuple[AETitle, ...], Field(strict=False)]
     trigger: Literal["complete"] = "complete"

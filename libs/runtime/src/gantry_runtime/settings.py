@@ -24,12 +24,13 @@ from gantry_runtime.auth_section import Auth, Grant, expand_kind, parse_tokens
 from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
-from gantry_runtime.judging import CompleteAfter, PolicySection, QuietTime, policy_set
+from gantry_runtime.judging import PolicySection, policy_set
 from gantry_runtime.listen_section import Listen, TLSPlaces, reachable
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.objects import ObjectsOrText
 from gantry_runtime.orders_section import HL7, Worklist
 from gantry_runtime.partners import Partner, UnknownPartners
+from gantry_runtime.quiet_section import CompleteAfter, QuietTime
 from gantry_runtime.section import Section
 from gantry_runtime.services import Delete, DimseDoor, Events, Http, Ingress, Query, Sweep, Worker
 from gantry_runtime.storage_classes import check_storage_classes

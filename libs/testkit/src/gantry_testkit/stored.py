@@ -153,7 +153,7 @@ def receipts(sent: Iterable[Sent]) -> list[Receipt]:
 
 # What a row holds besides what was read of the objects: when and in which order it was written.
 _SURROGATE = (
-    "'{pk,patient_pk,study_pk,series_pk,revision,judged_revision,"
+    "'{pk,patient_pk,study_pk,series_pk,revision,judged_revision,evidence_revision,"
     "routed_revision,completed_revision,completed_at,indexed_at,"
     "first_received_at,last_received_at}'::text[]"
 )

@@ -40,7 +40,7 @@ def register(app: Celery, workshop: Callable[[], Workshop]) -> None:
             _failed("index", "unexpected", error)
 
     chores: dict[str, Callable[[Workshop], None]] = {
-        JUDGE_TASK: work.judge,
+        JUDGE_TASK: work.judge_waiting,
         SWEEP_TASK: work.run_sweep,
         PURGE_TASK: work.purge,
         FRAMES_TASK: work.frames,

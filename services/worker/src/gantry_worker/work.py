@@ -11,6 +11,7 @@ from gantry_archive.duplicates import purge_duplicates
 from gantry_archive.frame_places import find_frames
 from gantry_archive.indexing import BatchResult
 from gantry_archive.judging import judge_studies
+from gantry_archive.rejudging import recall_changed
 from gantry_archive.sweep import sweep
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import TransientError
@@ -123,11 +124,17 @@ def _judge_now(workshop: Workshop, result: BatchResult) -> None:
 
 def judge(workshop: Workshop, study_pks: Sequence[int] | None = None) -> None:
     """Judge these studies, or all that wait. Raises `IndexUnavailable`."""
-    judged = judge_studies(workshop.engine, workshop.policies, study_pks)
+    judged = judge_studies(workshop.engine, workshop.policies, study_pks, feed=workshop.feed)
     for verdict, number in judged.verdicts.items():
         metrics.JUDGED.labels(verdict.value).inc(number)
     for finding, number in judged.findings.items():
         metrics.FINDINGS.labels(*finding).inc(number)
+
+
+def judge_waiting(workshop: Workshop) -> None:
+    """Judge all that wait, and what an order or a person changed. Raises `IndexUnavailable`."""
+    recall_changed(workshop.engine, feed=workshop.feed)
+    judge(workshop)
 
 
 def run_sweep(workshop: Workshop) -> None:

@@ -10,10 +10,12 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.caution import CarefulIndexer
 from gantry_archive.reading import ReadingRules, reading_rules
+from gantry_archive.rejudging import order_feed
 from gantry_domain.object_place import Bucket
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine
+from gantry_stores.index.evidence import OrderFeed
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_stores.queue.application import make_celery
 from gantry_worker.broker import Broker
@@ -76,3 +78,8 @@ class Workshop:
     def policies(self) -> PolicySet:
         """What the configuration says of studies."""
         return self.settings.policy_set
+
+    @cached_property
+    def feed(self) -> OrderFeed:
+        """Where orders come in."""
+        return order_feed(self.settings)

@@ -14,6 +14,7 @@ characters to the check character.
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from typing import NamedTuple
 
 from gantry_domain.errors import ConfigurationError
 
@@ -54,3 +55,19 @@ def load_check(name: str) -> CheckCharacter | None:
 def well_formed(AccessionNumber: str) -> bool:
     """Whether the number has the format; the check character is looked at elsewhere."""
     return _FORMAT.fullmatch(AccessionNumber) is not None
+
+
+class Parts(NamedTuple):
+    """What a well-formed number consists of."""
+
+    hospital: str
+    department: str
+    year: str
+    running: str
+    check: str
+
+
+def parts(AccessionNumber: str) -> Parts:
+    """The parts of a number that has the format."""
+    number = AccessionNumber
+    return Parts(number[:3], number[3:5], number[5:7], number[7:15], number[15])

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gantry_domain.policies.standing import UNDECIDED, Standing
+
 
 class Severity(StrEnum):
     """How much a finding weighs: only from WARNING on does a rule's action happen."""
@@ -37,6 +39,11 @@ class StudyFinding:
     severity: Severity
     detail: str = ""
 
+    @property
+    def weighs(self) -> bool:
+        """Whether it is a fault, and not only information."""
+        return self.severity is not Severity.INFO
+
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
@@ -49,7 +56,15 @@ class RuleOutcome:
     @property
     def violated(self) -> bool:
         """Whether the rule's action happens."""
-        return any(finding.severity is not Severity.INFO for finding in self.findings)
+        return any(finding.weighs for finding in self.findings)
+
+    def holds(self, accepted: frozenset[tuple[str, str]]) -> bool:
+        """Whether the study is held for it; `accepted` are faults that a person took as they are,
+        by rule and code."""
+        return self.action is Action.HOLD and any(
+            finding.weighs and (finding.rule, finding.code) not in accepted
+            for finding in self.findings
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +76,23 @@ class Verdict:
     findings: tuple[StudyFinding, ...] = ()
 
 
-def decide(outcomes: Iterable[RuleOutcome], *, was_visible: bool) -> Verdict:
-    """The verdict that follows from the rules' outcomes.
+def decide(
+    outcomes: Iterable[RuleOutcome], *, was_visible: bool, standing: Standing = UNDECIDED
+) -> Verdict:
+    """The verdict that follows from the rules' outcomes and from what people decided.
 
     Held stops forwarding. Whether clinicians see a held study is for the rules that hold it to
     say; one that hides it is enough. A study that was visible is never hidden by a rule again.
     """
     outcomes = tuple(outcomes)
-    holding = [
-        outcome for outcome in outcomes if outcome.violated and outcome.action is Action.HOLD
-    ]
+    findings = tuple(finding for outcome in outcomes for finding in outcome.findings)
+    if standing.refused:
+        return Verdict(VerdictKind.REFUSED, visible=False, findings=findings)
+    if standing.released:
+        return Verdict(VerdictKind.ACCEPTED, visible=True, findings=findings)
+    holding = [outcome for outcome in outcomes if outcome.holds(standing.accepted)]
     return Verdict(
         kind=VerdictKind.HELD if holding else VerdictKind.ACCEPTED,
         visible=was_visible or all(outcome.visible for outcome in holding),
-        findings=tuple(finding for outcome in outcomes for finding in outcome.findings),
+        findings=findings,
     )

@@ -54,3 +54,14 @@ def classify(identifier: str) -> HkidForm:
     if _WITHOUT_CHECK.fullmatch(text) or _MEANT.fullmatch(text):
         return HkidForm.MALFORMED
     return HkidForm.OTHER
+
+
+def canonical(identifier: str) -> str:
+    """The form in which two identifiers are compared: a valid number of a card without its check
+    character, which follows from the rest; any other as it is, normalised.
+    """
+    text = normalise(identifier)
+    match = _HKID.fullmatch(text)
+    if match is not None and check_character(match[1]) == (match[2] or match[3]):
+        return match[1]
+    return text

@@ -1,39 +1,25 @@
-"""The rules: frozen values made from the configuration, each a pure function of the evidence."""
+"""The rules in force: frozen values made from the configuration, each pure."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, Self
 
-from gantry_domain.policies import accession, hkid
-from gantry_domain.policies.findings import (
-    Action,
-    RuleOutcome,
-    Severity,
-    StudyFinding,
-    Verdict,
-    decide,
-)
+from gantry_domain.policies.evidence import Evidence, Look
+from gantry_domain.policies.findings import RuleOutcome, Verdict, decide
+from gantry_domain.routes import meets
 
 # To be increased when a rule judges otherwise than before, so that every study is judged anew.
-_EDITION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the rules may look at. Texts are as the study's source object has them, or empty.
-
-    `images` is the number of distinct SOP Instance UIDs of image classes.
-    """
-
-    PatientID: str = ""
-    IssuerOfPatientID: str = ""
-    AccessionNumber: str = ""
-    images: int = 0
+_EDITION = 2
 
 
 class Rule(Protocol):
     """One rule of the policy set."""
+
+    @property
+    def looks_at(self) -> frozenset[Look]:
+        """What has to be gathered for it."""
+        ...
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
         """The findings, and what is to happen if one of them weighs."""
@@ -41,87 +27,25 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ImagesPerStudy:
-    """At most `limit` images per study; `limit` itself is allowed."""
+class Scoped:
+    """A rule for some studies only: those that meet every condition, as for a route."""
 
-    limit: int
-    action: Action
-    visible: bool = True
+    rule: Rule
+    when: tuple[tuple[str, tuple[str, ...]], ...]
 
-    def judge(self, evidence: Evidence) -> RuleOutcome:
-        """A warning above the limit."""
-        findings: tuple[StudyFinding, ...] = ()
-        if evidence.images > self.limit:
-            findings = (
-                StudyFinding(
-                    "images_per_study",
-                    "too_many_images",
-                    Severity.WARNING,
-                    f"{evidence.images} images, {self.limit} are allowed",
-                ),
-            )
-        return RuleOutcome(findings, self.action, self.visible)
-
-
-@dataclass(frozen=True, slots=True)
-class AccessionNumberFormat:
-    """The accession number in the format of the Hospital Authority, with its check character."""
-
-    check_name: str
-    check: accession.CheckCharacter | None = field(repr=False)
-    action: Action
-    visible: bool = True
+    @property
+    def looks_at(self) -> frozenset[Look]:
+        """What the rule and its conditions ask for."""
+        asked = {key for key, _ in self.when}
+        senders = {Look.SENDERS} if asked & {"calling_ae", "called_ae"} else set()
+        return self.rule.looks_at | senders
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Missing, malformed, or with a wrong check character; "not checked" only informs."""
-        return RuleOutcome((self._finding(evidence.AccessionNumber),), self.action, self.visible)
-
-    def _finding(self, number: str) -> StudyFinding:
-        rule = "accession_number"
-        if not number:
-            return StudyFinding(rule, "missing", Severity.WARNING)
-        if not accession.well_formed(number):
-            detail = f"{len(number)} characters, not in the format of 16"
-            return StudyFinding(rule, "malformed", Severity.WARNING, detail)
-        if self.check is None:
-            return StudyFinding(rule, "not_checked", Severity.INFO, "check character: none is set")
-        if self.check(number[:15]) != number[15]:
-            detail = f"check character by {self.check_name}"
-            return StudyFinding(rule, "wrong_check_character", Severity.WARNING, detail)
-        return StudyFinding(rule, "checked", Severity.INFO, f"by {self.check_name}")
-
-
-@dataclass(frozen=True, slots=True)
-class PatientIdentity:
-    """PatientID as an identity card number with its check digit.
-
-    With `issuers`, an identifier whose Issuer of Patient ID names another is not looked at.
-    """
-
-    action: Action
-    visible: bool = False
-    issuers: tuple[str, ...] = ()
-
-    def judge(self, evidence: Evidence) -> RuleOutcome:
-        """Missing, malformed or with a wrong check digit; another identifier only informs."""
-        return RuleOutcome((self._finding(evidence),), self.action, self.visible)
-
-    def _finding(self, evidence: Evidence) -> StudyFinding:
-        rule = "patient_identity"
-        if not evidence.PatientID.strip():
-            return StudyFinding(rule, "missing", Severity.ERROR)
-        issuer = evidence.IssuerOfPatientID
-        if self.issuers and issuer and issuer not in self.issuers:
-            return StudyFinding(rule, "other_identifier", Severity.INFO, "of another issuer")
-        match hkid.classify(evidence.PatientID):
-            case hkid.HkidForm.VALID:
-                return StudyFinding(rule, "check_digit_agrees", Severity.INFO)
-            case hkid.HkidForm.WRONG_CHECK_DIGIT:
-                return StudyFinding(rule, "wrong_check_digit", Severity.ERROR)
-            case hkid.HkidForm.MALFORMED:
-                return StudyFinding(rule, "malformed", Severity.ERROR)
-            case hkid.HkidForm.OTHER:
-                return StudyFinding(rule, "other_identifier", Severity.INFO, "not checked")
+        """The rule's outcome; without findings for a study that is not meant."""
+        outcome = self.rule.judge(evidence)
+        if meets(dict(self.when), evidence.facts):
+            return outcome
+        return RuleOutcome((), outcome.action, outcome.visible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +65,15 @@ class PolicySet:
         digest = hashlib.sha256(f"{_EDITION} {rules!r}".encode())
         return cls(rules, digest.hexdigest()[:16])
 
+    @property
+    def looks_at(self) -> frozenset[Look]:
+        """What has to be gathered for all of them."""
+        return frozenset(look for rule in self.rules for look in rule.looks_at)
+
     def judge(self, evidence: Evidence, *, was_visible: bool) -> Verdict:
         """The verdict on a study; with no rules every study is accepted."""
-        return decide((rule.judge(evidence) for rule in self.rules), was_visible=was_visible)
+        return decide(
+            (rule.judge(evidence) for rule in self.rules),
+            was_visible=was_visible,
+            standing=evidence.standing,
+        )

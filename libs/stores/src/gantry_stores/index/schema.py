@@ -33,10 +33,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_domain.attributes import Level, Matching, attributes_at
 from gantry_stores.index.columns import metadata, moment, surrogate
+from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.tables_beside import deletion
 
-__all__ = ["deletion", "metadata", "order_"]
+__all__ = ["decision", "deletion", "metadata", "order_"]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
@@ -117,7 +118,10 @@ study = Table(
     # Each index transaction increments the revision; a verdict holds for the one it names.
     Column("revision", BigInteger, nullable=False, server_default="0"),
     Column("judged_revision", BigInteger),
-    # The fingerprint of the policies that it was judged by.
+    # Incremented when what the rules look at beside the images changed: an order, a decision. A
+    # verdict holds for the one it names of this, too.
+    Column("evidence_revision", BigInteger, nullable=False, server_default="0"),
+    # The fingerprint of the policies that it was judged by; absent where it is to be judged anew.
     Column("judged_by", Text),
     Column("verdict", Text),
     Column("visible", Boolean, nullable=False, server_default="false"),

@@ -8,27 +8,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.events import EventKind, Happening
+from gantry_domain.policies.accession_number import NOT_UNIQUE
+from gantry_domain.policies.evidence import Evidence, Look
 from gantry_domain.policies.findings import Verdict, VerdictKind
-from gantry_domain.policies.rules import Evidence
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_stores.index.events import note
+from gantry_stores.index.evidence import COLUMNS, OrderFeed, gather
 from gantry_stores.index.recordsets import rows_parameter
 from gantry_stores.index.study_locks import lock_in_order
-
-_IMAGES = frozenset(uid for uid, each in STORAGE_CLASSES.items() if each.image)
 
 _NEWS = {
     VerdictKind.HELD: EventKind.HELD,
     VerdictKind.REFUSED: EventKind.REFUSED,
     VerdictKind.ACCEPTED: EventKind.RELEASED,
 }
-
-_COLUMNS = """
-    pk, revision, visible, attributes->'00100020'->'Value'->>0 AS patient_id,
-    attributes->'00100021'->'Value'->>0 AS issuer_of_patient_id,
-    attributes->'00080050'->'Value'->>0 AS accession_number,
-    number_of_study_related_instances AS instances, sop_classes_in_study AS sop_classes
-"""
 
 _NOT_JUDGED = "(judged_revision IS NULL OR judged_revision < revision)"
 _JUDGED_BY_OTHERS = "judged_by IS DISTINCT FROM :policies"
@@ -42,26 +34,34 @@ class WaitingStudy:
 
     pk: int
     revision: int
+    evidence_revision: int
     visible: bool
     evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
 class StudyVerdict:
-    """What is to be written of a study, if its revision is still the same."""
+    """What is to be written of a study, if both its revisions are still the same."""
 
     pk: int
     revision: int
+    evidence_revision: int
     verdict: Verdict
 
 
 def waiting_studies(
-    connection: Connection, *, policies: str, pks: Sequence[int] | None = None, limit: int
+    connection: Connection,
+    *,
+    policies: str,
+    pks: Sequence[int] | None = None,
+    limit: int,
+    looks: frozenset[Look] = frozenset(),
+    feed: OrderFeed | None = None,
 ) -> list[WaitingStudy]:
     """At most `limit` studies that wait, of `pks` or of all.
 
-    `policies` is the fingerprint of those in force. Of all studies those that nobody judged at
-    their revision come first.
+    `policies` is the fingerprint of those in force, `looks` what they ask for. Of all studies those
+    that nobody judged at their revision come first.
     """
     parameters: dict[str, Any] = {"policies": policies, "limit": limit}
     rows: Sequence[sa.Row[Any]]
@@ -72,20 +72,9 @@ def waiting_studies(
         rows = _select(connection, [_NOT_JUDGED], parameters)
         if not rows:
             rows = _select(connection, _RANGES_OF_OTHERS, parameters)
-    mixed = [row.pk for row in rows if not _IMAGES.issuperset(row.sop_classes)]
-    images = _images(connection, mixed)
+    evidence = gather(connection, rows, looks=looks, feed=feed)
     return [
-        WaitingStudy(
-            row.pk,
-            row.revision,
-            row.visible,
-            Evidence(
-                PatientID=row.patient_id or "",
-                IssuerOfPatientID=row.issuer_of_patient_id or "",
-                AccessionNumber=row.accession_number or "",
-                images=images.get(row.pk, 0) if row.pk in mixed else row.instances,
-            ),
-        )
+        WaitingStudy(row.pk, row.revision, row.evidence_revision, row.visible, evidence[row.pk])
         for row in rows
     ]
 
@@ -94,27 +83,12 @@ def _select(
     connection: Connection, conditions: Sequence[str], parameters: dict[str, Any]
 ) -> Sequence[sa.Row[Any]]:
     parts = [
-        f"SELECT * FROM (SELECT {_COLUMNS} FROM study WHERE {condition} LIMIT :limit) AS w"  # noqa: S608 - constants
+        f"SELECT * FROM (SELECT {COLUMNS} FROM study WHERE {condition} LIMIT :limit) AS w"  # noqa: S608 - constants
         for condition in conditions
     ]
     return connection.execute(
         sa.text(" UNION ALL ".join(parts) + " LIMIT :limit"), parameters
     ).all()
-
-
-def _images(connection: Connection, pks: Sequence[int]) -> dict[int, int]:
-    """The number of images in each study that holds more than images."""
-    if not pks:
-        return {}
-    rows = connection.execute(
-        sa.text(
-            "SELECT s.study_pk, count(*) AS images FROM series s JOIN instance i"
-            " ON i.series_pk = s.pk AND i.sop_class_uid = ANY(:classes)"
-            " WHERE s.study_pk = ANY(:pks) GROUP BY s.study_pk"
-        ),
-        {"pks": list(pks), "classes": sorted(_IMAGES)},
-    )
-    return {row.study_pk: row.images for row in rows}
 
 
 def count_waiting(connection: Connection, *, limit: int) -> int:
@@ -135,7 +109,8 @@ def write_verdicts(
 ) -> set[int]:
     """Write the verdicts and findings of studies that are unchanged; returns their pks.
 
-    A study that is visible by now stays so, whatever was known when it was judged.
+    A study that is visible by now stays so, whatever was known when it was judged, unless a person
+    refused it.
     """
     if not verdicts:
         return set()
@@ -145,16 +120,19 @@ def write_verdicts(
         connection.scalars(
             sa.text(
                 "UPDATE study AS t SET judged_revision = r.revision, judged_by = :policies,"
-                " verdict = r.kind, visible = t.visible OR r.visible"
+                " verdict = r.kind,"
+                " visible = r.kind <> 'refused' AND (t.visible OR r.visible)"
                 " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]),"
-                " CAST(:kinds AS text[]), CAST(:visible AS boolean[]))"
-                " AS r(pk, revision, kind, visible)"
-                " WHERE t.pk = r.pk AND t.revision = r.revision RETURNING t.pk"
+                " CAST(:seen AS bigint[]), CAST(:kinds AS text[]), CAST(:visible AS boolean[]))"
+                " AS r(pk, revision, seen, kind, visible)"
+                " WHERE t.pk = r.pk AND t.revision = r.revision"
+                " AND t.evidence_revision = r.seen RETURNING t.pk"
             ),
             {
                 "policies": policies,
                 "pks": [each.pk for each in verdicts],
                 "revisions": [each.revision for each in verdicts],
+                "seen": [each.evidence_revision for each in verdicts],
                 "kinds": [each.verdict.kind.value for each in verdicts],
                 "visible": [each.verdict.visible for each in verdicts],
             },
@@ -162,6 +140,7 @@ def write_verdicts(
     )
     new = [each for each in verdicts if each.pk in written]
     _write_findings(connection, new)
+    _tell_namesakes(connection, new)
     note(connection, filter(None, (_happening(before[each.pk], each) for each in new)))
     return written
 
@@ -213,3 +192,24 @@ def _write_findings(connection: Connection, verdicts: Sequence[StudyVerdict]) ->
             ),
             {"rows": rows_parameter(found)},
         )
+
+
+def _tell_namesakes(connection: Connection, verdicts: Sequence[StudyVerdict]) -> None:
+    """Studies that had their accession number for themselves, until now, are to be judged anew."""
+    shared = [
+        each.pk
+        for each in verdicts
+        if any(finding.code == NOT_UNIQUE for finding in each.verdict.findings)
+    ]
+    if not shared:
+        return
+    connection.execute(
+        sa.text(
+            "INSERT INTO evidence_change (partition, accession_number)"
+            " SELECT DISTINCT t.partition, t.accession_number FROM study t WHERE t.pk = ANY(:pks)"
+            " AND EXISTS (SELECT 1 FROM study o WHERE o.partition = t.partition"
+            " AND o.accession_number = t.accession_number AND o.pk <> t.pk AND NOT EXISTS"
+            " (SELECT 1 FROM study_finding f WHERE f.study_pk = o.pk AND f.code = :code))"
+        ),
+        {"pks": shared, "code": NOT_UNIQUE},
+    )

@@ -1,0 +1,30 @@
+"""Judges anew what an order, a decision, or a feed that died has changed."""
+
+from sqlalchemy.engine import Engine
+
+from gantry_runtime.settings import Settings
+from gantry_stores.index.database import transaction
+from gantry_stores.index.evidence import OrderFeed
+from gantry_stores.index.evidence_changes import recall_without_orders, take_changes
+
+_AT_ONCE = 200
+_MOST = 10_000
+
+
+def order_feed(settings: Settings) -> OrderFeed:
+    """Where orders come in by HL7."""
+    return OrderFeed(settings.hl7.partition, settings.hl7.alive_for)
+
+
+def recall_changed(engine: Engine, *, feed: OrderFeed | None) -> None:
+    """Have all studies judged anew that changes concern, up to some thousands.
+
+    While no orders come in, nobody is held for having none. Raises `IndexUnavailable`.
+    """
+    for _ in range(_MOST // _AT_ONCE):
+        with transaction(engine) as connection:
+            if take_changes(connection, limit=_AT_ONCE) < _AT_ONCE:
+                break
+    with transaction(engine) as connection:
+        if feed is None or not feed.alive(connection):
+            recall_without_orders(connection, limit=_AT_ONCE)

@@ -1,0 +1,49 @@
+"""The tables of what the rules look at beside the images, and of what people decided."""
+
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from gantry_stores.index.columns import metadata, moment, surrogate
+
+# What the studies of these numbers have to be judged anew for. Triggers on orders, their patients
+# and studies write it (migration 0012), in the transaction of the change.
+evidence_change = Table(
+    "evidence_change",
+    metadata,
+    surrogate(),
+    Column("partition", Text, nullable=False),
+    Column("accession_number", Text),
+    Column("study_instance_uid", Text),
+)
+
+# What a person decided of a study. The row stays when it is undone, for it says who, when and why.
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # the key of its journal entry follows from it
+    Column("partition", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    # Of the order that the study was linked to.
+    Column("order_uid", Text),
+    # The faults that were accepted, as pairs of rule and code.
+    Column("content", JSONB, nullable=False, server_default="{}"),
+    moment("decided_at"),
+    Column("decided_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # Whether clinicians saw the study, which undoing restores.
+    Column("visible_before", Boolean, nullable=False, server_default="false"),
+    # Of the journal entry that takes it back.
+    Column("undoing_id", Uuid),
+    moment("undone_at", nullable=True),
+    Column("undone_by", Text),
+    Column("undone_reason", Text),
+    CheckConstraint("kind IN ('link', 'accept', 'release', 'refuse')", name="kind"),
+    Index(None, "partition", "study_instance_uid"),
+    Index(
+        "ix_decision_order_uid",
+        "partition",
+        "order_uid",
+        postgresql_where=text("order_uid IS NOT NULL"),
+    ),
+)
