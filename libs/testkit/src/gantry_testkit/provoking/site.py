@@ -176,8 +176,9 @@ def cancelled(
         responses = ask(assoc, 7)
         assoc.send_c_cancel(7, query_model=model)
         assert assoc.send_c_echo().Status == 0
-        # What comes now is for us, and not for pynetdicom's own thread.
+        # What comes now is for us, and not for pynetdicom's own thread, once that stands still.
         assoc._reactor_checkpoint.clear()
+        until(lambda: assoc._is_paused, "pynetdicom's thread stands still")
     return statuses(responses)[-1]
 
 
