@@ -17,20 +17,23 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gantry_archive.staging import Stager
+from gantry_domain.attributes import Level
+from gantry_domain.sight import Sight
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
 from gantry_query.event_feed import EventFeed
+from gantry_query.parameters import parse_search
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
 from gantry_stores.index import migrations
-from gantry_stores.index.database import make_engine
+from gantry_stores.index.database import ask, make_engine
+from gantry_stores.index.search import statement_of
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import IndexedInstance, fill, indexed
 from gantry_testkit.postgres import PostgresServer
@@ -97,36 +100,19 @@ def instances(studies: int, per_study: int) -> list[list[IndexedInstance]]:
     return made
 
 
-class Plans:
-    """The plan of the first statement of each question."""
+def plan(engine: Engine, question: str, *, run: bool) -> list[str]:
+    """How PostgreSQL finds the matches; with `run` it does so, and tells what it took."""
+    pairs = [tuple(pair.split("=", 1)) for pair in question.split("&")]
+    query = parse_search(Level.STUDY, pairs, within={}).query
+    statement = statement_of(query, sight=Sight("main"))
+    explain = "EXPLAIN ANALYZE" if run else "EXPLAIN"
+    return [row[0] for row in ask(engine, f"{explain} {statement.text}", statement.values)]
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._statements: list[tuple[str, object]] = []
-        event.listen(engine, "before_cursor_execute", self._note)
 
-    def _note(self, _c, _cursor, statement, parameters, _context, _many) -> None:
-        if statement.startswith("SELECT"):
-            self._statements.append((statement, parameters))
-
-    def forget(self) -> None:
-        self._statements.clear()
-
-    @property
-    def last(self) -> tuple[str, object]:
-        """The last statement with its parameters."""
-        return self._statements[-1]
-
-    def explain(self, *, full: bool) -> str:
-        statement, parameters = self._statements[0]
-        with self._engine.connect() as connection:
-            rows = connection.exec_driver_sql(f"EXPLAIN ANALYZE {statement}", parameters)
-            plan = [row[0] for row in rows]
-        if full:
-            return "\n      " + "\n      ".join(plan)
-        nodes = [line.split("(cost")[0].strip(" ->") for line in plan if "(cost" in line]
-        scans = [node for node in nodes if "Scan" in node]
-        return "; ".join(scans)
+def scans(lines: list[str]) -> str:
+    """What a plan reads, in a line."""
+    nodes = [line.split("(cost")[0].strip(" ->") for line in lines if "(cost" in line]
+    return "; ".join(node for node in nodes if "Scan" in node)
 
 
 def median_ms(client: httpx.Client, url: str, rounds: int) -> tuple[float, int]:
@@ -227,14 +213,12 @@ def measure(server: PostgresServer, options: argparse.Namespace) -> None:
         thread = threading.Thread(target=web.run, kwargs={"sockets": [sock]})
         thread.start()
         base = f"http://127.0.0.1:{sock.getsockname()[1]}/dicomweb"
-        plans = Plans(engine)
         with httpx.Client(timeout=60) as client:
             for name, question in QUESTIONS.items():
                 median, found = median_ms(client, f"{base}/studies?{question}", options.rounds)
-                plans.forget()
-                client.get(f"{base}/studies?{question}")
-                plan = plans.explain(full=options.plans)
-                print(f"{name:32} {found:5} found {median:8.1f} ms   {plan}")
+                lines = plan(engine, question, run=True)
+                shown = "\n      ".join(["", *lines]) if options.plans else scans(lines)
+                print(f"{name:32} {found:5} found {median:8.1f} ms   {shown}")
             for path in ("/series?limit=100", "/instances?limit=100", "/studies/1.9/instances"):
                 median, found = median_ms(client, base + path, options.rounds)
                 print(f"{path:32} {found:5} found {median:8.1f} ms")

@@ -1,6 +1,6 @@
 """Questions to the index: matches page by page, and the instances and headers of a study."""
 
-from gantry_stores.index.search.pages import Page, count, search
+from gantry_stores.index.search.pages import Page, Statement, count, search, statement_of
 from gantry_stores.index.search.sorting import CURSOR
 from gantry_stores.index.search.studies import (
     Holding,
@@ -19,6 +19,7 @@ __all__ = [
     "CURSOR",
     "Holding",
     "Page",
+    "Statement",
     "StoredInstance",
     "StudyState",
     "Subject",
@@ -28,6 +29,7 @@ __all__ = [
     "instances_matching",
     "instances_of",
     "search",
+    "statement_of",
     "study_state",
     "transfer_syntaxes_of",
 ]

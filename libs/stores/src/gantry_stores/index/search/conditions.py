@@ -1,28 +1,12 @@
 """Tests of matching keys as SQL conditions.
 
-Text is compared through bound parameters alone; what LIKE would read as its own wildcards is
-escaped. The columns hold names folded, dates as YYYYMMDD and times as HHMMSS.FFFFFF.
+Conditions are text; what is compared stands beside them (`Values`), and what LIKE would read as its
+own wildcards is escaped. The columns hold names folded, dates as YYYYMMDD and times as
+HHMMSS.FFFFFF.
 """
 
-from typing import Any, cast
-
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    TableValuedColumn,
-    Text,
-    and_,
-    any_,
-    case,
-    exists,
-    func,
-    literal_column,
-    or_,
-    select,
-    true,
-)
-from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
+from collections.abc import Iterable
+from functools import cache
 
 from gantry_domain.attributes import Attribute, Level, Matching
 from gantry_domain.moments import Moments, TimesOfDay
@@ -41,6 +25,7 @@ from gantry_domain.query import (
 )
 from gantry_stores.index.schema import instance, series, study
 from gantry_stores.index.search.moments import moments_condition, times_condition
+from gantry_stores.index.search.values import Values
 
 # A study's row has what its own images say of the patient.
 TABLES = {
@@ -50,118 +35,133 @@ TABLES = {
     Level.INSTANCE: instance,
 }
 
-# Written into the statement, for the expressions of an index are compared as written.
-_EMPTY: ColumnElement[str] = literal_column("''", Text)
-_AFTER_ALL_NUMBERS: ColumnElement[int] = literal_column(str(10**13), BigInteger)
+_AFTER_ALL_NUMBERS = 10**13
 
 
-def column_of(attribute: Attribute) -> ColumnElement[Any]:
+@cache
+def column_of(attribute: Attribute) -> str:
     """The column of a searchable attribute."""
-    return cast("ColumnElement[Any]", TABLES[attribute.level].c[attribute.column])
+    # Asked of the table, which refuses what it does not have.
+    return str(TABLES[attribute.level].c[attribute.column])
 
 
-def text_or_empty(attribute: Attribute) -> ColumnElement[str]:
-    """The column's text, empty where absent: what text is ordered by, absent values first."""
-    return func.coalesce(column_of(attribute), _EMPTY, type_=Text)
+@cache
+def text_or_empty(attribute: Attribute) -> str:
+    """The column's text, empty where absent: what text is ordered by, absent values first.
+
+    As in the indexes, which serve what is written like them.
+    """
+    return f"coalesce({column_of(attribute)}, '')"
 
 
-def _number(attribute: Attribute) -> ColumnElement[int]:
+def _number(attribute: Attribute) -> str:
     """The column's integer, null where its text is none."""
     value = column_of(attribute)
-    return case((value.regexp_match("^[+-]?[0-9]{1,12}$"), sql_cast(value, BigInteger)))
+    return f"CASE WHEN {value} ~ '^[+-]?[0-9]{{1,12}}$' THEN {value}::bigint END"
 
 
-def number_or_last(attribute: Attribute) -> ColumnElement[int]:
+@cache
+def number_or_last(attribute: Attribute) -> str:
     """What numbers are ordered by: the column's integer, greater than all where it holds none."""
-    return func.coalesce(_number(attribute), _AFTER_ALL_NUMBERS, type_=BigInteger)
+    return f"coalesce({_number(attribute)}, {_AFTER_ALL_NUMBERS})"
 
 
-def condition(key: Key) -> ColumnElement[bool]:
+def condition(key: Key, values: Values) -> str:
     """What the rows that pass the key's test satisfy."""
     attribute = key.attribute
     if key.inner is not None:
-        return _in_items(attribute, key.inner, key.test)
+        return _in_items(attribute, key.inner, key.test, values)
     match key.test:
         case Empty() if attribute.matching is Matching.SET:
-            return func.cardinality(column_of(attribute)) == 0
+            return f"cardinality({column_of(attribute)}) = 0"
         case Empty():
-            return text_or_empty(attribute) == _EMPTY
+            return f"{text_or_empty(attribute)} = ''"
         case Names(tests):
-            return or_(*(_name(attribute, test) for test in tests))
-        case Numbers(values):
-            return _number(attribute).in_(values)
+            return _either(_name(attribute, test, values) for test in tests)
+        case Numbers(numbers):
+            return f"{_number(attribute)} = ANY({values.numbers(numbers)})"
         case Range(low, high):
-            return _range(attribute, low, high)
+            return _range(attribute, low, high, values)
         case Moments() as moments:
-            return moments_condition(text_or_empty(attribute), text_or_empty(moments.time), moments)
+            date, time = text_or_empty(attribute), text_or_empty(moments.time)
+            return moments_condition(date, time, moments, values)
         case TimesOfDay() as times:
-            return times_condition(text_or_empty(times.date), text_or_empty(attribute), times)
-        case OneOf(values) if attribute.matching is Matching.SET:
-            return cast("ColumnElement[bool]", column_of(attribute).overlap(_array(values)))
+            date, time = text_or_empty(times.date), text_or_empty(attribute)
+            return times_condition(date, time, times, values)
+        case OneOf(wanted) if attribute.matching is Matching.SET:
+            return f"{column_of(attribute)} && {values.texts(wanted)}"
         case Like(patterns) if attribute.matching is Matching.SET:
-            member = _each(column_of(attribute), "member")
-            return _any(member, or_(*(_like(member, pattern) for pattern in patterns)))
-        case OneOf(values):
-            value = column_of(attribute)
-            return value == values[0] if len(values) == 1 else value == any_(_array(values))
+            found = _either(_like("member", pattern, values) for pattern in patterns)
+            return _any(f"unnest({column_of(attribute)})", "member", found)
+        case OneOf((wanted,)):
+            return f"{column_of(attribute)} = {values.text(wanted)}"
+        case OneOf(wanted):
+            return f"{column_of(attribute)} = ANY({values.texts(wanted)})"
         case Like(patterns):
-            return or_(*(_like(column_of(attribute), pattern) for pattern in patterns))
+            return _either(_like(column_of(attribute), pattern, values) for pattern in patterns)
 
 
-def _in_items(attribute: Attribute, inner: str, test: Test) -> ColumnElement[bool]:
+def both(conditions: Iterable[str]) -> str:
+    """What satisfies all of the conditions."""
+    return " AND ".join(conditions)
+
+
+def _either(conditions: Iterable[str]) -> str:
+    return f"({' OR '.join(conditions)})"
+
+
+def _in_items(attribute: Attribute, inner: str, test: Test, values: Values) -> str:
     """One item of the sequence has a value that passes (PS3.4 C.2.2.2.6)."""
     # As a path rather than a join: what is no array, or not there, is passed over.
-    path = f'lax $."{attribute.tag}".Value[*]."{inner}".Value[*]'
-    attributes = TABLES[attribute.level].c.attributes
-    found = func.jsonb_path_query(attributes, sql_cast(path, JSONPATH), type_=JSONB)
-    element = found.column_valued("inner_value")
-    value = element.op("#>>", return_type=Text())(sql_cast([], ARRAY(Text)))
+    path = values.path(f'lax $."{attribute.tag}".Value[*]."{inner}".Value[*]')
+    found = f"jsonb_path_query({TABLES[attribute.level].name}.attributes, {path})"
+    value = "(inner_value #>> '{}')"
     match test:
-        case OneOf(values):
-            passes = value == any_(_array(values))
+        case OneOf(wanted):
+            passes = f"{value} = ANY({values.texts(wanted)})"
         case Like(patterns):
-            passes = or_(*(_like(value, pattern) for pattern in patterns))
+            passes = _either(_like(value, pattern, values) for pattern in patterns)
         case Range(low, high):
-            passes = and_(
-                value >= low if low is not None else true(),
-                value <= high if high is not None else true(),
-            )
+            passes = _between(value, low, high, values)
         case _:
             raise AssertionError(f"{type(test).__name__} is no test of an item")
-    return exists(select(element).where(passes))
+    return _any(found, "inner_value", passes)
 
 
-def _array(values: tuple[str, ...]) -> ColumnElement[Any]:
-    return sql_cast(list(values), ARRAY(Text))
-
-
-def _like(value: ColumnElement[str], pattern: Pattern) -> ColumnElement[bool]:
+def _like(value: str, pattern: Pattern, values: Values) -> str:
     if pattern.literal:
-        return value == pattern.text
+        return f"{value} = {values.text(pattern.text)}"
     escaped = pattern.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return value.like(escaped.replace("*", "%").replace("?", "_"))
+    return f"{value} LIKE {values.text(escaped.replace('*', '%').replace('?', '_'))}"
 
 
-def _range(attribute: Attribute, low: str | None, high: str | None) -> ColumnElement[bool]:
+def _range(attribute: Attribute, low: str | None, high: str | None, values: Values) -> str:
     value = text_or_empty(attribute)
     if low is not None and low == high:
-        return value == low
-    ends = [
-        # An absent value lies in no range (PS3.4 C.2.2.2.5).
-        value >= low if low is not None else value > _EMPTY,
-        value <= high if high is not None else true(),
-    ]
-    return and_(*ends)
+        return f"{value} = {values.text(low)}"
+    # An absent value lies in no range (PS3.4 C.2.2.2.5).
+    above = [f"{value} > ''"] if low is None else []
+    return both([*above, _between(value, low, high, values)])
 
 
-def _name(attribute: Attribute, test: NameTest) -> ColumnElement[bool]:
+def _between(value: str, low: str | None, high: str | None, values: Values) -> str:
+    ends = []
+    if low is not None:
+        ends.append(f"{value} >= {values.text(low)}")
+    if high is not None:
+        ends.append(f"{value} <= {values.text(high)}")
+    return both(ends)
+
+
+def _name(attribute: Attribute, test: NameTest, values: Values) -> str:
     if not test.loose:
-        return _by_letters(attribute, test)
-    beginnings = study.c.patient_name_beginnings
-    found = [beginnings.contains(_array(tuple(sorted(words)))) for words in test.loose]
+        return _by_letters(attribute, test, values)
+    found = [
+        f"study.patient_name_beginnings @> {values.texts(sorted(words))}" for words in test.loose
+    ]
     if any(pattern and _has_inner_wildcard(pattern) for pattern in test.groups):
-        found.append(_by_letters(attribute, test))
-    return or_(*found)
+        found.append(_by_letters(attribute, test, values))
+    return _either(found)
 
 
 def _has_inner_wildcard(pattern: Pattern) -> bool:
@@ -169,31 +169,32 @@ def _has_inner_wildcard(pattern: Pattern) -> bool:
     return not Pattern(pattern.text.rstrip("*")).literal
 
 
-def _by_letters(attribute: Attribute, test: NameTest) -> ColumnElement[bool]:
+def _by_letters(attribute: Attribute, test: NameTest, values: Values) -> str:
     names = column_of(attribute)
-    conditions: list[ColumnElement[bool]] = []
+    conditions: list[str] = []
     if attribute.keyword == "PatientName":
         grams = _grams_of(test)
         if grams:
-            conditions.append(study.c.patient_name_grams.contains(_array(tuple(sorted(grams)))))
+            conditions.append(f"study.patient_name_grams @> {values.texts(sorted(grams))}")
     if test.anywhere:
         (pattern,) = test.groups
         assert pattern is not None
         if _is_substring(pattern):
             # Within the whole is within one of its groups, and much quicker to see.
-            return and_(*conditions, _like(names, pattern))
-        every = func.replace(names, VALUE_SEPARATOR, GROUP_SEPARATOR)
-        group = _each(func.string_to_array(every, GROUP_SEPARATOR), "component_group")
-        conditions.append(_any(group, _like(group, pattern)))
+            return both([*conditions, _like(names, pattern, values)])
+        every = f"replace({names}, '{VALUE_SEPARATOR}', '{GROUP_SEPARATOR}')"
+        groups = f"unnest(string_to_array({every}, '{GROUP_SEPARATOR}'))"
+        found = _like("component_group", pattern, values)
+        conditions.append(_any(groups, "component_group", found))
     else:
-        name = _each(func.string_to_array(names, VALUE_SEPARATOR), "name")
-        groups = (
-            _like(func.split_part(name, GROUP_SEPARATOR, position), pattern)
+        each = f"unnest(string_to_array({names}, '{VALUE_SEPARATOR}'))"
+        found = both(
+            _like(f"split_part(name, '{GROUP_SEPARATOR}', {position})", pattern, values)
             for position, pattern in enumerate(test.groups, start=1)
             if pattern is not None
         )
-        conditions.append(_any(name, and_(*groups)))
-    return and_(*conditions)
+        conditions.append(_any(each, "name", found))
+    return both(conditions)
 
 
 def _is_substring(pattern: Pattern) -> bool:
@@ -207,12 +208,9 @@ def _is_substring(pattern: Pattern) -> bool:
     )
 
 
-def _each(array: ColumnElement[Any], name: str) -> TableValuedColumn[str]:
-    return func.unnest(array, type_=Text).column_valued(name)
-
-
-def _any(element: TableValuedColumn[str], found: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists(select(element).where(found))
+def _any(elements: str, name: str, found: str) -> str:
+    """One of the elements, as which `name` stands in `found`, satisfies it."""
+    return f"EXISTS (SELECT FROM {elements} AS {name} WHERE {found})"
 
 
 def _grams_of(test: NameTest) -> set[str]:

@@ -4,22 +4,6 @@ The columns hold dates as YYYYMMDD and times as HHMMSS.FFFFFF, neither checked a
 """
 
 from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy import (
-    Boolean,
-    ColumnElement,
-    DateTime,
-    Interval,
-    Text,
-    and_,
-    case,
-    func,
-    or_,
-    true,
-    tuple_,
-)
-from sqlalchemy import cast as sql_cast
 
 from gantry_domain.moments import (
     FIRST_TIME,
@@ -30,83 +14,71 @@ from gantry_domain.moments import (
     Zones,
     to_datetime,
 )
-from gantry_stores.index.schema import study
+from gantry_stores.index.search.values import Values
 
-_DAY = timedelta(days=1)
 # Two clocks show at most two days apart: -1200 and +1400 are 26 hours.
-_APART = 2 * _DAY
-_OFFSET = "00080201"
+_APART = timedelta(days=2)
+# What a study says of its own clock, (0008,0201).
+_OFFSET = "(study.attributes -> '00080201' -> 'Value' ->> 0)"
+_OWN = f"CASE WHEN {_OFFSET} ~ '^[+-][0-9]{{4}}$' THEN {_OFFSET} END"
+# +0800 as an interval of hours and minutes, with its sign before both.
+_EAST = rf"regexp_replace({_OWN}, '^(.)(..)(..)$', '\1\2:\3')::interval"
 
 
-def moments_condition(
-    date: ColumnElement[str], time: ColumnElement[str], moments: Moments
-) -> ColumnElement[bool]:
+def moments_condition(date: str, time: str, moments: Moments, values: Values) -> str:
     """What rows satisfy whose date and time lie between two moments; both are empty where absent.
 
     Where the time is absent the day has to lie there as a whole.
     """
-    plain = _plain(date, time, moments.low, moments.high)
+    plain = _plain(date, time, moments.low, moments.high, values)
     if moments.zones is None:
         return plain
-    shown = _shown(date, time, moments.zones)
+    shown = _shown(date, time, moments.zones, values)
     low, high = _moment(moments.low), _moment(moments.high)
     # An index knows the dates as they stand.
-    near = [
-        date >= f"{low - _APART:%Y%m%d}" if low is not None else date > "",
-        date <= f"{high + _APART:%Y%m%d}" if high is not None else true(),
-    ]
-    within = and_(
-        shown >= low if low is not None else shown.is_not(None),
-        shown <= high if high is not None else true(),
-    )
-    return and_(*near, or_(within, and_(time == "", plain)))
+    near = [f"{date} >= {values.text(f'{low - _APART:%Y%m%d}')}" if low else f"{date} > ''"]
+    within = [f"{shown} >= {values.moment(low)}" if low else f"{shown} IS NOT NULL"]
+    if high is not None:
+        near.append(f"{date} <= {values.text(f'{high + _APART:%Y%m%d}')}")
+        within.append(f"{shown} <= {values.moment(high)}")
+    return f"{' AND '.join(near)} AND ({' AND '.join(within)} OR {time} = '' AND {plain})"
 
 
-def times_condition(
-    date: ColumnElement[str], time: ColumnElement[str], times: TimesOfDay
-) -> ColumnElement[bool]:
+def times_condition(date: str, time: str, times: TimesOfDay, values: Values) -> str:
     """What rows satisfy whose time lies between two of a clock of the zone that is asked in."""
-    clock = func.to_char(_shown(date, time, times.zones), "HH24MISS.US", type_=Text)
-    return and_(
-        clock >= times.low if times.low is not None else clock.is_not(None),
-        clock <= times.high if times.high is not None else true(),
-    )
+    clock = f"to_char({_shown(date, time, times.zones, values)}, 'HH24MISS.US')"
+    ends = [f"{clock} >= {values.text(times.low)}" if times.low else f"{clock} IS NOT NULL"]
+    if times.high is not None:
+        ends.append(f"{clock} <= {values.text(times.high)}")
+    return " AND ".join(ends)
 
 
-def _plain(
-    date: ColumnElement[str], time: ColumnElement[str], low: Moment | None, high: Moment | None
-) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = []
+def _plain(date: str, time: str, low: Moment | None, high: Moment | None, values: Values) -> str:
+    conditions: list[str] = []
     if low is None:
-        conditions.append(date > "")
+        conditions.append(f"{date} > ''")
     elif low[1] == FIRST_TIME:
-        conditions.append(date >= low[0])
+        conditions.append(f"{date} >= {values.text(low[0])}")
     else:
         # In this form an index by date and time serves it.
-        conditions.append(tuple_(date, time) >= tuple_(*low))
+        moment = ", ".join(map(values.text, low))
+        conditions.append(f"({date}, {time}) >= ({moment})")
     if high is not None and high[1] == LAST_TIME:
-        conditions.append(date <= high[0])
+        conditions.append(f"{date} <= {values.text(high[0])}")
     elif high is not None:
-        conditions.append(tuple_(date, time) <= tuple_(*high))
-        conditions.append(or_(date != high[0], time != ""))
-    return and_(*conditions)
+        day, moment = map(values.text, high)
+        conditions.append(f"({date}, {time}) <= ({day}, {moment})")
+        conditions.append(f"({date} <> {day} OR {time} <> '')")
+    return " AND ".join(conditions)
 
 
-def _shown(
-    date: ColumnElement[str], time: ColumnElement[str], zones: Zones
-) -> ColumnElement[datetime]:
+def _shown(date: str, time: str, zones: Zones, values: Values) -> str:
     """What a clock of the zone that is asked in shows; null where that cannot be told."""
-    text = date + " " + func.regexp_replace(time, r"^(..)(..)(.*)$", r"\1:\2:\3", type_=Text)
-    valid = and_(time != "", func.pg_input_is_valid(text, "timestamp", type_=Boolean))
-    moment = sql_cast(case((valid, text)), DateTime)
-    offset = study.c.attributes[_OFFSET]["Value"][0].astext
-    own = case((offset.regexp_match("^[+-][0-9]{4}$"), offset))
-    # +0800 as an interval of hours and minutes, with its sign before both.
-    east: ColumnElement[Any] = sql_cast(
-        func.regexp_replace(own, "^(.)(..)(..)$", r"\1\2:\3", type_=Text), Interval
-    )
-    local = func.timezone("UTC", func.timezone(zones.local, moment), type_=DateTime)
-    return func.coalesce(moment - east, local, type_=DateTime) + zones.asked
+    text = rf"{date} || ' ' || regexp_replace({time}, '^(..)(..)(.*)$', '\1:\2:\3')"
+    valid = f"{time} <> '' AND pg_input_is_valid({text}, 'timestamp')"
+    moment = f"(CASE WHEN {valid} THEN {text} END)::timestamp"
+    local = f"timezone('UTC', timezone({values.text(zones.local)}, {moment}))"
+    return f"coalesce({moment} - {_EAST}, {local}) + {values.span(zones.asked)}"
 
 
 def _moment(moment: Moment | None) -> datetime | None:

@@ -1,16 +1,16 @@
-"""One page of matches: one SQL statement, over what the caller may see alone."""
+"""One page of matches: one SQL statement, over what the caller may see alone.
+
+Statements are put together as text for each question (docs/decisions/0035).
+"""
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, FromClause, distinct, func, literal, select
-from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import Level
 from gantry_domain.query import Query
 from gantry_domain.sight import Sight
-from gantry_stores.index.database import transaction
-from gantry_stores.index.schema import header, instance, object_, series, study
+from gantry_stores.index.database import ask
 from gantry_stores.index.search.conditions import condition
 from gantry_stores.index.search.rows import SOURCES, Document, Shape
 from gantry_stores.index.search.seeing import seen
@@ -20,8 +20,19 @@ from gantry_stores.index.search.sorting import (
     continuation,
     decode_cursor,
     encode_cursor,
+    order_by,
     terms_of,
 )
+from gantry_stores.index.search.values import Values
+
+_STUDIES = "study"
+_SERIES = f"{_STUDIES} JOIN series ON series.study_pk = study.pk"
+_TABLES = {
+    Level.PATIENT: _STUDIES,
+    Level.STUDY: _STUDIES,
+    Level.SERIES: _SERIES,
+    Level.INSTANCE: f"{_SERIES} JOIN instance ON instance.series_pk = series.pk",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,14 @@ class Page:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is asked of the database: a text, and the values that it names."""
+
+    text: str
+    values: Values
+
+
 def search(engine: Engine, query: Query, *, sight: Sight, retrieve_base: str | None = None) -> Page:
     """The page of matches that the query asks for, as documents of the DICOM JSON model.
 
@@ -40,30 +59,17 @@ def search(engine: Engine, query: Query, *, sight: Sight, retrieve_base: str | N
     """
     terms = terms_of(query)
     shape = Shape(query, retrieve_base=retrieve_base)
-    page = query.page
-    keys = [term.expression.label(f"term_{number}") for number, term in enumerate(terms)]
-    statement = (
-        select(*shape.columns, *keys)
-        .select_from(_source(query.level, shape))
-        .where(*_conditions(query, sight, terms))
-        .order_by(*(term.sorted() for term in terms))
-        .limit(page.limit + 1)
-    )
-    if query.level is Level.PATIENT:
-        # Studies are what is searched: of each patient the newest that matches.
-        newest = (term.sorted() for term in terms_of(replace(query, level=Level.STUDY)))
-        statement = statement.ext(distinct_on(PATIENT)).order_by(*newest)
-    if page.offset:
-        statement = statement.offset(page.offset)
-    with transaction(engine) as connection:
-        found = connection.execute(statement).mappings().all()
-    rows = found[: page.limit]
-    more = len(found) > page.limit
-    following = None
-    if more and rows:
-        last = rows[-1]
-        following = encode_cursor(terms, [last[key.name] for key in keys])
+    statement = _page_of(query, sight, terms, shape)
+    found = ask(engine, statement.text, statement.values)
+    rows = found[: query.page.limit]
+    more = len(found) > query.page.limit
+    following = encode_cursor(terms, rows[-1][-len(terms) :]) if more and rows else None
     return Page([shape.document(row) for row in rows], following, more)
+
+
+def statement_of(query: Query, *, sight: Sight) -> Statement:
+    """What `search` asks, for those who want to see how the database goes about it."""
+    return _page_of(query, sight, terms_of(query), Shape(query, retrieve_base=None))
 
 
 def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:
@@ -71,43 +77,51 @@ def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:
 
     Raises as `search` does.
     """
-    terms = terms_of(query)
-    chosen = distinct(PATIENT) if query.level is Level.PATIENT else literal(1)
+    values = Values()
+    chosen = f"DISTINCT {PATIENT}" if query.level is Level.PATIENT else "1"
+    conditions = _conditions(query, sight, terms_of(query), values)
     matches = (
-        select(chosen)
-        .select_from(_tables(query.level))
-        .where(*_conditions(query, sight, terms))
-        .offset(query.page.offset)
-        .limit(limit)
+        f"SELECT {chosen} FROM {_TABLES[query.level]} WHERE {conditions}"
+        f" LIMIT {values.number(limit)} OFFSET {values.number(query.page.offset)}"
     )
-    with transaction(engine) as connection:
-        counted = select(func.count()).select_from(matches.subquery("matches"))
-        return connection.scalars(counted).one()
+    ((counted,),) = ask(engine, f"SELECT count(*) FROM ({matches}) AS matches", values)
+    return int(counted)
 
 
-def _tables(level: Level) -> FromClause:
-    tables: FromClause = study
-    if level in (Level.SERIES, Level.INSTANCE):
-        tables = tables.join(series, series.c.study_pk == study.c.pk)
-    if level is Level.INSTANCE:
-        tables = tables.join(instance, instance.c.series_pk == series.c.pk)
-    return tables
+def _page_of(query: Query, sight: Sight, terms: tuple[Term, ...], shape: Shape) -> Statement:
+    values, page = Values(), query.page
+    # The terms come last: where the next page begins.
+    columns = ", ".join([*shape.columns, *(term.expression for term in terms)])
+    order = terms
+    if query.level is Level.PATIENT:
+        # Studies are what is searched: of each patient the newest that matches.
+        columns = f"DISTINCT ON ({PATIENT}) {columns}"
+        order = (*terms, *terms_of(replace(query, level=Level.STUDY)))
+    text = (
+        f"SELECT {columns} FROM {_source(query.level, shape)}"
+        f" WHERE {_conditions(query, sight, terms, values)} {order_by(order)}"
+        f" LIMIT {values.number(page.limit + 1)}"
+    )
+    if page.offset:
+        text += f" OFFSET {values.number(page.offset)}"
+    return Statement(text, values)
 
 
-def _source(level: Level, shape: Shape) -> FromClause:
-    tables = _tables(level)
+def _source(level: Level, shape: Shape) -> str:
+    tables = _TABLES[level]
     if shape.needs_object:
-        tables = tables.join(object_, object_.c.id == instance.c.object_id)
+        tables += " JOIN object ON object.id = instance.object_id"
     if shape.needs_header:
-        tables = tables.outerjoin(header, header.c.object_id == SOURCES[level])
+        tables += f" LEFT JOIN header ON header.object_id = {SOURCES[level]}"
     return tables
 
 
-def _conditions(query: Query, sight: Sight, terms: tuple[Term, ...]) -> list[ColumnElement[bool]]:
-    conditions = list(seen(sight))
+def _conditions(query: Query, sight: Sight, terms: tuple[Term, ...], values: Values) -> str:
+    conditions = seen(sight, values)
     if query.level is Level.INSTANCE:
-        conditions.append(instance.c.partition == sight.partition)
-    conditions += [condition(key) for key in query.keys]
+        conditions.append(f"instance.partition = {values.text(sight.partition)}")
+    conditions += [condition(key, values) for key in query.keys]
     if query.page.after is not None:
-        conditions.append(continuation(terms, decode_cursor(terms, query.page.after)))
-    return conditions
+        place = decode_cursor(terms, query.page.after)
+        conditions.append(continuation(terms, place, values))
+    return " AND ".join(conditions)

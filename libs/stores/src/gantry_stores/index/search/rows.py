@@ -1,15 +1,14 @@
 """Rows of a search as documents of the DICOM JSON model (PS3.18 Annex F)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, Text, cast
 
 from gantry_domain.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from gantry_domain.query import Query, at_or_above
 from gantry_stores.index.headers import decode_header
-from gantry_stores.index.schema import header, instance, object_, series, study
+from gantry_stores.index.search.conditions import TABLES
 
 # What a match is told besides the attributes of the table (PS3.18 Tables 10.6.3-3 to -5).
 SPECIFIC_CHARACTER_SET = "00080005"
@@ -17,54 +16,47 @@ INSTANCE_AVAILABILITY = "00080056"
 RETRIEVE_URL = "00081190"
 
 Document = dict[str, Any]
+Row = Sequence[Any]
 _Make = Callable[["_Match"], Any]
 
 # The object whose header stands for a match.
 SOURCES = {
-    Level.PATIENT: study.c.source,
-    Level.STUDY: study.c.source,
-    Level.SERIES: series.c.source,
-    Level.INSTANCE: instance.c.object_id,
+    Level.PATIENT: "study.source",
+    Level.STUDY: "study.source",
+    Level.SERIES: "series.source",
+    Level.INSTANCE: "instance.object_id",
 }
 
-# A study's attributes include those of its patient.
-_ATTRIBUTES = {
-    Level.PATIENT: study.c.attributes,
-    Level.STUDY: study.c.attributes,
-    Level.SERIES: series.c.attributes,
-    Level.INSTANCE: instance.c.attributes,
-}
-
-_COMPUTED: dict[str, ColumnElement[Any]] = {
-    "ModalitiesInStudy": study.c.modalities_in_study,
-    "SOPClassesInStudy": study.c.sop_classes_in_study,
-    "NumberOfStudyRelatedSeries": study.c.number_of_study_related_series,
-    "NumberOfStudyRelatedInstances": study.c.number_of_study_related_instances,
-    "NumberOfSeriesRelatedInstances": series.c.number_of_series_related_instances,
-    "AvailableTransferSyntaxUID": object_.c.transfer_syntax_uid,
+_COMPUTED = {
+    "ModalitiesInStudy": "study.modalities_in_study",
+    "SOPClassesInStudy": "study.sop_classes_in_study",
+    "NumberOfStudyRelatedSeries": "study.number_of_study_related_series",
+    "NumberOfStudyRelatedInstances": "study.number_of_study_related_instances",
+    "NumberOfSeriesRelatedInstances": "series.number_of_series_related_instances",
+    "AvailableTransferSyntaxUID": "object.transfer_syntax_uid",
 }
 
 _PATHS = (
-    ("studies", "study_uid", study.c.study_instance_uid),
-    ("series", "series_uid", series.c.series_instance_uid),
-    ("instances", "instance_uid", instance.c.sop_instance_uid),
+    ("studies", "study.study_instance_uid"),
+    ("series", "series.series_instance_uid"),
+    ("instances", "instance.sop_instance_uid"),
 )
 _DEPTH = {Level.STUDY: 1, Level.SERIES: 2, Level.INSTANCE: 3}
 
 
 class _Match:
-    """One row, with its JSON parsed when first asked for."""
+    """One row with its JSON parsed."""
 
     __slots__ = ("attributes", "header", "row")
 
-    def __init__(self, row: RowMapping, json: Iterable[str], *, with_header: bool) -> None:
+    def __init__(self, row: Row, json: Sequence[int], header: tuple[int, int] | None) -> None:
         self.row = row
         self.attributes: dict[str, Any] = {}
-        for name in json:
-            self.attributes |= orjson.loads(row[name])
+        for place in json:
+            self.attributes |= orjson.loads(row[place])
         self.header: Mapping[str, Any] = {}
-        if with_header and row["header_data"] is not None:
-            self.header = decode_header(row["header_codec"], row["header_data"])
+        if header is not None and row[header[1]] is not None:
+            self.header = decode_header(row[header[0]], row[header[1]])
 
 
 class Shape:
@@ -76,26 +68,35 @@ class Shape:
     def __init__(self, query: Query, *, retrieve_base: str | None) -> None:
         self._level = query.level
         self._base = retrieve_base
-        self._columns: dict[str, ColumnElement[Any]] = {}
-        self._json: dict[str, None] = {}
-        self.needs_header = False
+        self._places: dict[str, int] = {}
+        self._json: list[int] = []
+        self._header: tuple[int, int] | None = None
         self.needs_object = False
         wanted = set(query.include)
         if query.everything:
             wanted |= {a.tag for a in ATTRIBUTES if at_or_above(a.level, query.level)}
         makers = ((tag, self._maker(tag)) for tag in sorted(wanted))
-        self._makers = {tag: make for tag, make in makers if make is not None}
+        self._makers = [(tag, make) for tag, make in makers if make is not None]
 
     @property
-    def columns(self) -> list[ColumnElement[Any]]:
-        """What to select."""
-        return [column.label(name) for name, column in self._columns.items()]
+    def columns(self) -> list[str]:
+        """What to select; the rest of a row is the caller's."""
+        return list(self._places)
 
-    def document(self, row: RowMapping) -> Document:
+    @property
+    def needs_header(self) -> bool:
+        """Whether `header` is among what is selected from."""
+        return self._header is not None
+
+    def document(self, row: Row) -> Document:
         """The attributes of one match, in the order of their tags."""
-        match = _Match(row, self._json, with_header=self.needs_header)
-        made = ((tag, make(match)) for tag, make in self._makers.items())
+        match = _Match(row, self._json, self._header)
+        made = ((tag, make(match)) for tag, make in self._makers)
         return {tag: element for tag, element in made if element is not None}
+
+    def _place(self, column: str) -> int:
+        """Where a column is in a row, from now on."""
+        return self._places.setdefault(column, len(self._places))
 
     def _maker(self, tag: str) -> _Make | None:
         match tag:
@@ -114,41 +115,36 @@ class Shape:
         return self._computed(attribute) if attribute.computed else self._own(attribute)
 
     def _own(self, attribute: Attribute) -> _Make:
-        column = _ATTRIBUTES[attribute.level]
-        name = f"{column.table.name}_json"
-        if name not in self._columns:
-            # As text, for our own parser is several times faster than the driver's.
-            self._columns[name] = cast(column, Text)
-            self._json[name] = None
+        # As text, for our own parser is several times faster than the driver's. A study's
+        # attributes include those of its patient.
+        place = self._place(f"{TABLES[attribute.level].name}.attributes::text")
+        if place not in self._json:
+            self._json.append(place)
         tag, absent = attribute.tag, {"vr": attribute.vr}
         return lambda match: match.attributes.get(tag, absent)
 
     def _computed(self, attribute: Attribute) -> _Make:
-        name, vr = attribute.column, attribute.vr
-        self._columns[name] = _COMPUTED[attribute.keyword]
+        place, vr = self._place(_COMPUTED[attribute.keyword]), attribute.vr
         self.needs_object = self.needs_object or attribute.keyword == "AvailableTransferSyntaxUID"
 
         def make(match: _Match) -> Any:
-            value = match.row[name]
+            value = match.row[place]
             values = value if isinstance(value, list) else [] if value is None else [value]
             return {"vr": vr, "Value": values} if values else {"vr": vr}
 
         return make
 
     def _from_header(self, tag: str) -> _Make:
-        self.needs_header = True
-        self._columns["header_codec"] = header.c.codec
-        self._columns["header_data"] = header.c.data
+        self._header = self._place("header.codec"), self._place("header.data")
         return lambda match: match.header.get(tag)
 
     def _retrieve_url(self) -> _Make:
         path = _PATHS[: _DEPTH[self._level]]
-        for _, name, column in path:
-            self._columns[name] = column
+        places = [(resource, self._place(column)) for resource, column in path]
         base = self._base
 
         def make(match: _Match) -> Any:
-            parts = "".join(f"/{resource}/{match.row[name]}" for resource, name, _ in path)
+            parts = "".join(f"/{resource}/{match.row[place]}" for resource, place in places)
             return {"vr": "UR", "Value": [f"{base}{parts}"]}
 
         return make

@@ -6,28 +6,26 @@ the last match of another neither skips nor repeats one, whatever was added in b
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, or_, tuple_
 
-from gantry_domain.attributes import BY_KEYWORD, Attribute, Level, Matching
+from gantry_domain.attributes import BY_KEYWORD, Level, Matching
 from gantry_domain.query import BadQuery, Order, Query
-from gantry_stores.index.schema import study
 from gantry_stores.index.search.conditions import (
     TABLES,
     column_of,
     number_or_last,
     text_or_empty,
 )
+from gantry_stores.index.search.values import Values
 
 CURSOR = "after"
 """What a broken cursor is called in `BadQuery`."""
 
 
-PATIENT = study.c.patient_pk
+PATIENT = "study.patient_pk"
 """What makes studies those of one patient: its identifier with the issuer."""
 
 
@@ -36,16 +34,13 @@ class Term:
     """One term of an order: an expression that is never null."""
 
     name: str
-    expression: ColumnElement[Any]
+    expression: str
     descending: bool = False
+    kind: type[str | int] = str
 
-    def sorted(self) -> ColumnElement[Any]:
+    def sorted(self) -> str:
         """The term as ORDER BY takes it."""
-        return self.expression.desc() if self.descending else self.expression
-
-    def beyond(self, value: object) -> ColumnElement[bool]:
-        """What lies after `value`."""
-        return self.expression < value if self.descending else self.expression > value
+        return f"{self.expression} DESC" if self.descending else self.expression
 
 
 def terms_of(query: Query) -> tuple[Term, ...]:
@@ -56,7 +51,7 @@ def terms_of(query: Query) -> tuple[Term, ...]:
     sorting.
     """
     if query.level is Level.PATIENT:
-        return (Term("Patient", PATIENT),)
+        return (Term("Patient", PATIENT, kind=int),)
     chosen = tuple(_term(order) for order in query.order)
     if not chosen:
         chosen = _default(query)
@@ -70,6 +65,9 @@ def terms_of(query: Query) -> tuple[Term, ...]:
     )
     return (*chosen, *unique)
 
+
+# What lies after a value in an order that ascends or descends.
+_BEYOND = {False: ">", True: "<"}
 
 _UNIQUE = {
     Level.STUDY: ("StudyInstanceUID",),
@@ -96,37 +94,38 @@ def _uid(keyword: str, *, descending: bool = False) -> Term:
 
 
 def _term(order: Order) -> Term:
-    return Term(order.attribute.keyword, _sortable(order.attribute), order.descending)
-
-
-def _sortable(attribute: Attribute) -> ColumnElement[Any]:
+    attribute = order.attribute
     if attribute.matching is Matching.SET or attribute.column not in TABLES[attribute.level].c:
         raise BadQuery(attribute.keyword, "cannot be ordered by")
+    name, descending = attribute.keyword, order.descending
     if attribute.matching is Matching.NUMBER:
-        return number_or_last(attribute)
-    if attribute.computed or attribute.matching is Matching.UID:
-        return column_of(attribute)
-    return text_or_empty(attribute)
+        return Term(name, number_or_last(attribute), descending, int)
+    if attribute.computed:
+        # What is computed and no set is a number.
+        return Term(name, column_of(attribute), descending, int)
+    if attribute.matching is Matching.UID:
+        return Term(name, column_of(attribute), descending)
+    return Term(name, text_or_empty(attribute), descending)
 
 
-def continuation(terms: Sequence[Term], values: Sequence[object]) -> ColumnElement[bool]:
+def order_by(terms: Iterable[Term]) -> str:
+    """The order as a clause."""
+    return f"ORDER BY {', '.join(term.sorted() for term in terms)}"
+
+
+def continuation(terms: Sequence[Term], place: Sequence[str | int], values: Values) -> str:
     """What lies after the match with these values of the terms."""
+    after = list(map(values.of, place))
+    expressions = [term.expression for term in terms]
     if len({term.descending for term in terms}) == 1:
-        place = tuple_(*values)
-        row = tuple_(*(term.expression for term in terms))
-        return row < place if terms[0].descending else row > place
-    return or_(
-        *(
-            and_(
-                *(
-                    term.expression == value
-                    for term, value in zip(terms[:index], values[:index], strict=True)
-                ),
-                terms[index].beyond(values[index]),
-            )
-            for index in range(len(terms))
-        )
-    )
+        beyond = _BEYOND[terms[0].descending]
+        return f"({', '.join(expressions)}) {beyond} ({', '.join(after)})"
+    ways = []
+    for index, term in enumerate(terms):
+        alike = zip(expressions[:index], after[:index], strict=True)
+        beyond = f"{term.expression} {_BEYOND[term.descending]} {after[index]}"
+        ways.append(" AND ".join([*(f"{one} = {other}" for one, other in alike), beyond]))
+    return f"({' OR '.join(ways)})"
 
 
 def encode_cursor(terms: Sequence[Term], values: Sequence[object]) -> str:
@@ -134,14 +133,14 @@ def encode_cursor(terms: Sequence[Term], values: Sequence[object]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([_signature(terms), *values])).decode().rstrip("=")
 
 
-def decode_cursor(terms: Sequence[Term], cursor: str) -> tuple[object, ...]:
+def decode_cursor(terms: Sequence[Term], cursor: str) -> tuple[str | int, ...]:
     """The values of the terms at a cursor. Raises `BadQuery`."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         signature, *values = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, orjson.JSONDecodeError, ValueError, TypeError):
         raise BadQuery(CURSOR, "is not a place in a search") from None
-    kinds = [term.expression.type.python_type for term in terms]
+    kinds = [term.kind for term in terms]
     if (
         signature != _signature(terms)
         or [type(value) for value in values] != kinds

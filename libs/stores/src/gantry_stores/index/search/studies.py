@@ -7,38 +7,39 @@ holds no connection. Only what belongs to a study that the caller may see is fou
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, func, select, tuple_
-from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, psycopg
 from sqlalchemy.engine import Engine
-from sqlalchemy.types import Uuid
 
 from gantry_domain.attributes import BY_KEYWORD
 from gantry_domain.query import Key
 from gantry_domain.sight import Sight
-from gantry_stores.index.database import transaction
+from gantry_stores.index.database import ask
 from gantry_stores.index.headers import header_json
-from gantry_stores.index.schema import header, instance, object_, series, study
 from gantry_stores.index.search.conditions import condition, number_or_last
-from gantry_stores.index.search.seeing import seen, shown
+from gantry_stores.index.search.seeing import seen
+from gantry_stores.index.search.values import Values
 from gantry_stores.index.stored_object import StoredObject
 
 _INSTANCES = 2000
 _HEADERS = 100
 
 # The fields of `StoredInstance`.
-_COLUMNS = (
-    instance.c.object_id,
-    series.c.series_instance_uid,
-    instance.c.sop_instance_uid,
-    instance.c.sop_class_uid,
-    object_.c.transfer_syntax_uid,
-    object_.c.size,
-    object_.c.dataset_offset,
+_FIELDS = (
+    "instance.object_id",
+    "series.series_instance_uid",
+    "instance.sop_instance_uid",
+    "instance.sop_class_uid",
+    "object.transfer_syntax_uid",
+    "object.size",
+    "object.dataset_offset",
+)
+_COLUMNS = ", ".join(_FIELDS)
+_STUDIES = "study"
+_SERIES = f"{_STUDIES} JOIN series ON series.study_pk = study.pk"
+_INSTANCES_OF = (
+    f"{_SERIES} JOIN instance ON instance.series_pk = series.pk"
+    " JOIN object ON object.id = instance.object_id"
 )
 
 
@@ -95,27 +96,26 @@ class Holding:
 
 def study_state(engine: Engine, subject: Subject, *, sight: Sight) -> StudyState | None:
     """The state of the study that the subject belongs to; None if the subject is not there."""
-    statement = (
-        select(study.c.source, study.c.revision, study.c.indexed_at)
-        .select_from(_tables(subject))
-        .where(*_of(subject, sight))
-        .limit(1)
+    values = Values()
+    found = ask(
+        engine,
+        "SELECT study.source, study.revision, study.indexed_at"
+        f" FROM {_tables(subject)} WHERE {_of(subject, sight, values)} LIMIT 1",
+        values,
     )
-    with transaction(engine) as connection:
-        row = connection.execute(statement).one_or_none()
-    return StudyState(*row) if row is not None else None
+    return StudyState(*found[0]) if found else None
 
 
 def transfer_syntaxes_of(engine: Engine, subject: Subject, *, sight: Sight) -> set[str]:
     """The transfer syntaxes that the subject's instances are stored in; empty: it is not there."""
-    statement = (
-        select(object_.c.transfer_syntax_uid)
-        .select_from(_instances())
-        .where(*_of(subject, sight))
-        .distinct()
+    values = Values()
+    found = ask(
+        engine,
+        "SELECT DISTINCT object.transfer_syntax_uid"
+        f" FROM {_INSTANCES_OF} WHERE {_of(subject, sight, values)}",
+        values,
     )
-    with transaction(engine) as connection:
-        return {uid for uid in connection.execute(statement).scalars() if uid is not None}
+    return {uid for (uid,) in found if uid is not None}
 
 
 def instances_of(engine: Engine, subject: Subject, *, sight: Sight) -> Iterator[StoredInstance]:
@@ -123,50 +123,26 @@ def instances_of(engine: Engine, subject: Subject, *, sight: Sight) -> Iterator[
 
     What is added meanwhile may or may not be among them; none comes twice.
     """
+    values = Values()
+    conditions = _of(subject, sight, values)
     if subject.SOPInstanceUID is None:
-        yield from _stream(engine, _of(subject, sight))
+        yield from _stream(engine, conditions, values)
         return
-    asked = {
-        "partition": sight.partition,
-        "study": subject.StudyInstanceUID,
-        "instance": subject.SOPInstanceUID,
-    }
-    if subject.SeriesInstanceUID is not None:
-        asked["series"] = subject.SeriesInstanceUID
-    with transaction(engine) as connection:
-        asking = _one_instance(within_series="series" in asked, held=sight.held)
-        rows = connection.exec_driver_sql(asking, asked).all()
-    yield from (StoredInstance(*row) for row in rows)
-
-
-@cache
-def _one_instance(*, within_series: bool, held: bool) -> str:
-    """What is asked of one instance, as text: to make it anew took longer than to answer it."""
-    conditions = [
-        study.c.partition == bindparam("partition"),
-        shown(held=held),
-        study.c.study_instance_uid == bindparam("study"),
-        instance.c.partition == bindparam("partition"),
-        instance.c.sop_instance_uid == bindparam("instance"),
-    ]
-    if within_series:
-        conditions.append(series.c.series_instance_uid == bindparam("series"))
-    statement = select(*_COLUMNS).select_from(_instances()).where(*conditions)
-    return str(statement.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
+    one = f"SELECT {_COLUMNS} FROM {_INSTANCES_OF} WHERE {conditions}"
+    yield from (StoredInstance(*row) for row in ask(engine, one, values))
 
 
 def holdings(engine: Engine, keys: Sequence[Key], *, sight: Sight) -> list[Holding]:
     """What there is of the instances that `instances_matching` gives."""
-    by = (instance.c.sop_class_uid, object_.c.transfer_syntax_uid)
-    statement = (
-        select(*by, func.count())
-        .select_from(_instances())
-        .where(*_matching(keys, sight))
-        .group_by(*by)
-        .order_by(*by)
+    values = Values()
+    found = ask(
+        engine,
+        "SELECT instance.sop_class_uid, object.transfer_syntax_uid, count(*)"
+        f" FROM {_INSTANCES_OF} WHERE {_matching(keys, sight, values)}"
+        " GROUP BY 1, 2 ORDER BY 1, 2",
+        values,
     )
-    with transaction(engine) as connection:
-        return [Holding(*row) for row in connection.execute(statement)]
+    return [Holding(*row) for row in found]
 
 
 def instances_matching(
@@ -180,49 +156,45 @@ def instances_matching(
 
     `classes`: of these SOP classes alone.
     """
-    conditions = _matching(keys, sight)
+    values = Values()
+    conditions = _matching(keys, sight, values)
     if classes is not None:
-        chosen = sql_cast(sorted(classes), ARRAY(Text))
-        conditions.append(instance.c.sop_class_uid == any_(chosen))
-    yield from _stream(engine, conditions)
+        conditions += f" AND instance.sop_class_uid = ANY({values.texts(sorted(classes))})"
+    yield from _stream(engine, conditions, values)
 
 
-def _matching(keys: Sequence[Key], sight: Sight) -> list[ColumnElement[bool]]:
-    return [
-        *seen(sight),
-        instance.c.partition == sight.partition,
-        *(condition(key) for key in keys),
-    ]
+def _matching(keys: Sequence[Key], sight: Sight, values: Values) -> str:
+    return " AND ".join(
+        [
+            *seen(sight, values),
+            f"instance.partition = {values.text(sight.partition)}",
+            *(condition(key, values) for key in keys),
+        ]
+    )
 
 
-def _stream(engine: Engine, conditions: list[ColumnElement[bool]]) -> Iterator[StoredInstance]:
+def _stream(engine: Engine, conditions: str, values: Values) -> Iterator[StoredInstance]:
     order = (
-        study.c.study_instance_uid,
-        number_or_last(BY_KEYWORD["SeriesNumber"]),
-        series.c.series_instance_uid,
-        number_or_last(BY_KEYWORD["InstanceNumber"]),
-        instance.c.sop_instance_uid,
+        f"study.study_instance_uid, {number_or_last(BY_KEYWORD['SeriesNumber'])},"
+        f" series.series_instance_uid, {number_or_last(BY_KEYWORD['InstanceNumber'])},"
+        " instance.sop_instance_uid"
     )
-    statement = (
-        select(
-            *_COLUMNS,
-            *order,
-        )
-        .select_from(_instances())
-        .where(*conditions)
-        .order_by(*order)
-        .limit(_INSTANCES)
-    )
-    place: tuple[Any, ...] | None = None
+    limit = values.number(_INSTANCES)
+    asked, beyond = values, ""
     while True:
-        batch = statement if place is None else statement.where(tuple_(*order) > tuple_(*place))
-        with transaction(engine) as connection:
-            rows = connection.execute(batch).all()
+        rows = ask(
+            engine,
+            f"SELECT {_COLUMNS}, {order} FROM {_INSTANCES_OF} WHERE {conditions}{beyond}"
+            f" ORDER BY {order} LIMIT {limit}",
+            asked,
+        )
         for row in rows:
-            yield StoredInstance(*row[: -len(order)])
+            yield StoredInstance(*row[: len(_FIELDS)])
         if len(rows) < _INSTANCES:
             return
-        place = tuple(rows[-1][-len(order) :])
+        asked = Values(values)
+        place = ", ".join(map(asked.of, rows[-1][len(_FIELDS) :]))
+        beyond = f" AND ({order}) > ({place})"
 
 
 def headers_of(
@@ -246,44 +218,33 @@ def _with_headers(
 ) -> Iterator[tuple[StoredInstance, bytes]]:
     if not batch:
         return
-    ids = sql_cast([found.object_id for found in batch], ARRAY(Uuid))
-    statement = select(header.c.object_id, header.c.codec, header.c.data).where(
-        header.c.object_id == any_(ids)
-    )
-    with transaction(engine) as connection:
-        headers = {row[0]: (row[1], row[2]) for row in connection.execute(statement)}
+    values = Values()
+    ids = values.uuids(found.object_id for found in batch)
+    statement = f"SELECT object_id, codec, data FROM header WHERE object_id = ANY({ids})"
+    headers = {row[0]: (row[1], row[2]) for row in ask(engine, statement, values)}
     for found in batch:
         # Gone since the batch was read: purged or replaced.
         if found.object_id in headers:
             yield found, header_json(*headers[found.object_id])
 
 
-def _tables(subject: Subject) -> FromClause:
+def _tables(subject: Subject) -> str:
     if subject.SOPInstanceUID is not None:
-        return _instances()
-    if subject.SeriesInstanceUID is not None:
-        return study.join(series, series.c.study_pk == study.c.pk)
-    return study
+        return _INSTANCES_OF
+    return _STUDIES if subject.SeriesInstanceUID is None else _SERIES
 
 
-def _instances() -> FromClause:
-    return (
-        study.join(series, series.c.study_pk == study.c.pk)
-        .join(instance, instance.c.series_pk == series.c.pk)
-        .join(object_, object_.c.id == instance.c.object_id)
-    )
-
-
-def _of(subject: Subject, sight: Sight) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
-        *seen(sight),
-        study.c.study_instance_uid == subject.StudyInstanceUID,
+def _of(subject: Subject, sight: Sight, values: Values) -> str:
+    conditions = [
+        *seen(sight, values),
+        f"study.study_instance_uid = {values.text(subject.StudyInstanceUID)}",
     ]
     if subject.SeriesInstanceUID is not None:
-        conditions.append(series.c.series_instance_uid == subject.SeriesInstanceUID)
+        uid = values.text(subject.SeriesInstanceUID)
+        conditions.append(f"series.series_instance_uid = {uid}")
     if subject.SOPInstanceUID is not None:
         conditions += [
-            instance.c.partition == sight.partition,
-            instance.c.sop_instance_uid == subject.SOPInstanceUID,
+            f"instance.partition = {values.text(sight.partition)}",
+            f"instance.sop_instance_uid = {values.text(subject.SOPInstanceUID)}",
         ]
-    return conditions
+    return " AND ".join(conditions)
