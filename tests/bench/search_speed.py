@@ -32,7 +32,8 @@ from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
 from gantry_query.web import make_app
 from gantry_stores.index import migrations
-from gantry_stores.index.database import ask, make_engine
+from gantry_stores.index.asking import ask
+from gantry_stores.index.database import make_engine
 from gantry_stores.index.search import statement_of
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.index_rows import IndexedInstance, fill, indexed

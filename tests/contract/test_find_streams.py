@@ -149,6 +149,7 @@ def test_between_two_pages_no_transaction_is_open(many: Engine, serve_find) -> N
         service = FindService(
             engine=many,
             pages=pages,
+            first_pages=threading.BoundedSemaphore(1),
             partners=partners,
             model=STUDY_ROOT,
             retrieve_ae="GANTRY",

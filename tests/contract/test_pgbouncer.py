@@ -19,8 +19,10 @@ from gantry_archive.reading import ReadingRules
 from gantry_archive.reindex import reindex
 from gantry_archive.sweep import sweep
 from gantry_stores.index import migrations
+from gantry_stores.index.asking import ask
 from gantry_stores.index.database import make_engine, ping, transaction
 from gantry_stores.index.hours import sweep_lock
+from gantry_stores.index.values import Values
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit import unprivileged
 from gantry_testkit.postgres import PostgresServer
@@ -167,6 +169,8 @@ def test_the_limits_of_one_transaction_are_not_those_of_the_next(pooler: Pooler)
             with transaction(engine) as connection:
                 shown = connection.exec_driver_sql("SHOW statement_timeout").scalar()
             assert shown == said
+            for _ in range(2):
+                assert ask(engine, "SHOW statement_timeout", Values()) == [(said,)]
     first.dispose()
     second.dispose()
     with psycopg.connect(

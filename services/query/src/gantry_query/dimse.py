@@ -41,8 +41,9 @@ from gantry_stores.objects import ObjectStore, open_store
 
 log = get_logger(__name__)
 
-# Questions to the index at a time, of one process.
-_QUESTIONS = 8
+# Questions to the index at a time, of one process: by threads, and first pages without one.
+_QUESTIONS = 4
+_FIRST_PAGES = 4
 # Objects that are opened, some of them decoded, at a time, of one process.
 _READERS = 4
 # The options of extended negotiation (PS3.4 C.5.1.1, C.5.2.1): relational queries and retrievals;
@@ -105,7 +106,7 @@ def main() -> int:
     engine = make_engine(
         settings.database_url,
         # One more, for readiness is also to be known when all questions wait.
-        pool_size=_QUESTIONS + _READERS + 1,
+        pool_size=_QUESTIONS + _FIRST_PAGES + _READERS + 1,
         statement_timeout=_SEARCH_LIMIT,
         application_name="gantry-query",
     )
@@ -173,11 +174,13 @@ def make_server(
         movers=pools.movers,
         turns=threading.BoundedSemaphore(limits.retrievals),
     )
+    first_pages = threading.BoundedSemaphore(_FIRST_PAGES)
     for model in INFORMATION_MODELS:
         if model.find_class is not None:
             finding = FindService(
                 engine=engine,
                 pages=pools.questions,
+                first_pages=first_pages,
                 partners=partners,
                 model=model,
                 retrieve_ae=settings.ae_titles[0],

@@ -1,9 +1,11 @@
 """C-FIND: a request's identifier becomes a question, the pages of its matches become answers.
 
-Pages are asked for in threads of their own, the next while one is sent: so the association hears
-a cancel while the database works, and between two pages no transaction is open.
+The association hears a cancel while the database works: it looks for the first page itself, now and
+then, and the others are asked for by threads, the next while one is sent. Between two pages no
+connection is held.
 """
 
+import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -30,7 +32,7 @@ from gantry_domain.statuses import (
     SUCCESS,
 )
 from gantry_query import metrics
-from gantry_stores.index.search import Page, search
+from gantry_stores.index.search import Page, Searching, search
 
 # The first answers come soon; later pages are worth their statement.
 _FIRST_PAGE = 100
@@ -51,6 +53,7 @@ class FindService:
         *,
         engine: Engine,
         pages: ThreadPoolExecutor,
+        first_pages: threading.BoundedSemaphore,
         partners: Partners,
         model: InformationModel,
         retrieve_ae: str,
@@ -59,10 +62,13 @@ class FindService:
     ) -> None:
         """`pages`: the threads that ask the index. `max_matches`: None is without limit.
 
-        `zone`: that of dates and times that name none.
+        `first_pages`: so many associations at a time ask for a first page without a thread, which
+        costs more than a small question; the others ask by one. `zone`: that of dates and times
+        that name none.
         """
         self._engine = engine
         self._pages = pages
+        self._first_pages = first_pages
         self._partners = partners
         self._model = model
         self._retrieve_ae = retrieve_ae
@@ -144,20 +150,33 @@ class FindService:
 
     def _documents(self, query: Query, sight: Sight) -> Generator[Document | None, None, None]:
         """The matches page by page; None while there is none yet."""
-        future: Future[Page] | None = self._ask(query, sight)
-        try:
-            while future is not None:
-                while not wait((future,), _PATIENCE).done:
-                    yield None
-                page = future.result()
-                future = None
-                if page.next is not None:
-                    place = PageRequest(_PAGE, after=page.next)
-                    future = self._ask(replace(query, page=place), sight)
+        if self._first_pages.acquire(blocking=False):
+            try:
+                page = yield from self._first(query, sight)
+            finally:
+                self._first_pages.release()
+        else:
+            page = yield from self._awaited(self._ask(query, sight))
+        while page.next is not None:
+            place = PageRequest(_PAGE, after=page.next)
+            future = self._ask(replace(query, page=place), sight)
+            try:
                 yield from page.rows
-        finally:
-            if future is not None:
+                page = yield from self._awaited(future)
+            finally:
                 future.cancel()
+        yield from page.rows
+
+    def _first(self, query: Query, sight: Sight) -> Generator[None, None, Page]:
+        with Searching(self._engine, query, sight=sight) as searching:
+            while not searching.answered(_PATIENCE):
+                yield None
+            return searching.page()
+
+    def _awaited(self, future: Future[Page]) -> Generator[None, None, Page]:
+        while not wait((future,), _PATIENCE).done:
+            yield None
+        return future.result()
 
     def _ask(self, query: Query, sight: Sight) -> Future[Page]:
         return self._pages.submit(search, self._engine, query, sight=sight)

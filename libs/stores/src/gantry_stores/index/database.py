@@ -6,10 +6,9 @@ out connections by transaction (PgBouncer) may stand between.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -41,8 +40,10 @@ _TRANSIENT_CODES = _CONTENDED | {
 _SESSION_ENDED = "57P"  # operator intervention but for query_canceled, which is 57014
 
 _AUTOCOMMIT = "AUTOCOMMIT"
-_STATEMENT_LIMIT = "gantry_statement_limit"
-_SET_STATEMENT_LIMIT = "SELECT set_config('statement_timeout', %s, true)"
+
+STATEMENT_LIMIT = "gantry_statement_limit"
+"""The option of an engine that holds the milliseconds of `statement_timeout`."""
+
 _SEEN = "gantry_seen"
 _TRUSTED_SECONDS = 0.25
 _VALUES = ("22", "23", "54")  # data exceptions, constraints, limits such as an index row's size
@@ -104,7 +105,7 @@ def make_engine(
         pool_timeout=seconds,
         pool_recycle=1800,
         hide_parameters=True,  # values are patient data
-        execution_options={_STATEMENT_LIMIT: str(_milliseconds(statement_timeout))},
+        execution_options={STATEMENT_LIMIT: str(_milliseconds(statement_timeout))},
         connect_args={
             "connect_timeout": max(2, round(seconds)),  # libpq's shortest
             "application_name": application_name,
@@ -163,20 +164,25 @@ def _name_error(context: ExceptionContext) -> Exception | None:
     if (original.sqlstate or "").startswith(_SESSION_ENDED):
         # The driver learns it from the next read alone.
         context.is_disconnect = True
-    return _named(original)
+    return named(original)
 
 
-def _named(error: psycopg.Error) -> IndexUnavailable | IndexRefused:
-    sqlstate = error.sqlstate
-    if sqlstate is None:
+def named(error: psycopg.Error) -> IndexUnavailable | IndexRefused:
+    """What an error of the driver is called here."""
+    if error.sqlstate is None:
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return IndexUnavailable()
         return IndexRefused(None)
+    return named_state(error.sqlstate, error.diag.constraint_name)
+
+
+def named_state(sqlstate: str, constraint: str | None = None) -> IndexUnavailable | IndexRefused:
+    """What an error of the server is called here."""
     if sqlstate in _CONTENDED:
         return IndexContended(sqlstate)
     if sqlstate in _TRANSIENT_CODES or sqlstate.startswith(_TRANSIENT_CLASSES):
         return IndexUnavailable(sqlstate)
-    return IndexRefused(sqlstate, error.diag.constraint_name)
+    return IndexRefused(sqlstate, constraint)
 
 
 @contextmanager
@@ -201,41 +207,6 @@ def one_statement(engine: Engine) -> Iterator[Connection]:
         connection.execution_options(isolation_level=_AUTOCOMMIT)
         with connection.begin():
             yield connection
-
-
-def ask(engine: Engine, text: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    """The rows of one statement that only reads, under the same limit as in a `transaction`.
-
-    It costs one round trip where a `transaction` costs four, and the driver is asked directly:
-    together that took longer than what a small question is about. Raises `IndexUnavailable`,
-    `IndexRefused`.
-    """
-    limit = engine.get_execution_options()[_STATEMENT_LIMIT]
-    try:
-        pooled = engine.raw_connection()
-    except PoolTimeout as error:
-        raise IndexUnavailable() from error
-    except psycopg.Error as error:
-        raise _named(error) from error
-    session: Any = pooled.driver_connection
-    try:
-        # What is sent together without a BEGIN is one transaction of its own, in which the limit
-        # is set and ends (PostgreSQL, 54.2.4).
-        session.autocommit = True
-        with session.pipeline():
-            session.execute(_SET_STATEMENT_LIMIT, (limit,))
-            cursor = session.execute(text, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        session.autocommit = False
-    except BaseException as error:
-        # In which state it is need not be known.
-        pooled.invalidate()
-        if isinstance(error, psycopg.Error):
-            raise _named(error) from error
-        raise
-    finally:
-        pooled.close()
-    return rows
 
 
 def _connect(engine: Engine) -> Connection:

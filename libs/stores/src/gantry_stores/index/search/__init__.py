@@ -1,6 +1,6 @@
 """Questions to the index: matches page by page, and the instances and headers of a study."""
 
-from gantry_stores.index.search.pages import Page, Statement, count, search, statement_of
+from gantry_stores.index.search.pages import Page, Searching, Statement, count, search, statement_of
 from gantry_stores.index.search.sorting import CURSOR
 from gantry_stores.index.search.studies import (
     Holding,
@@ -19,6 +19,7 @@ __all__ = [
     "CURSOR",
     "Holding",
     "Page",
+    "Searching",
     "Statement",
     "StoredInstance",
     "StudyState",

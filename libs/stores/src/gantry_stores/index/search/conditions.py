@@ -25,7 +25,7 @@ from gantry_domain.query import (
 )
 from gantry_stores.index.schema import instance, series, study
 from gantry_stores.index.search.moments import moments_condition, times_condition
-from gantry_stores.index.search.values import Values
+from gantry_stores.index.values import Values
 
 # A study's row has what its own images say of the patient.
 TABLES = {

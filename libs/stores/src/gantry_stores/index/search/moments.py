@@ -14,7 +14,7 @@ from gantry_domain.moments import (
     Zones,
     to_datetime,
 )
-from gantry_stores.index.search.values import Values
+from gantry_stores.index.values import Values
 
 # Two clocks show at most two days apart: -1200 and +1400 are 26 hours.
 _APART = timedelta(days=2)

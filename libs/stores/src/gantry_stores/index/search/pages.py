@@ -4,15 +4,17 @@ Statements are put together as text for each question (docs/decisions/0035).
 """
 
 from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import Level
 from gantry_domain.query import Query
 from gantry_domain.sight import Sight
-from gantry_stores.index.database import ask
+from gantry_stores.index.asking import Asking, ask
 from gantry_stores.index.search.conditions import condition
-from gantry_stores.index.search.rows import SOURCES, Document, Shape
+from gantry_stores.index.search.rows import SOURCES, Document, Shape, shape_of
 from gantry_stores.index.search.seeing import seen
 from gantry_stores.index.search.sorting import (
     PATIENT,
@@ -23,7 +25,7 @@ from gantry_stores.index.search.sorting import (
     order_by,
     terms_of,
 )
-from gantry_stores.index.search.values import Values
+from gantry_stores.index.values import Values
 
 _STUDIES = "study"
 _SERIES = f"{_STUDIES} JOIN series ON series.study_pk = study.pk"
@@ -52,24 +54,57 @@ class Statement:
     values: Values
 
 
+class Searching:
+    """A page that is being searched for, with a connection to the index until it is closed."""
+
+    def __init__(
+        self, engine: Engine, query: Query, *, sight: Sight, retrieve_base: str | None = None
+    ) -> None:
+        """Ask. Raises `BadQuery` for an order or a cursor that cannot be, `IndexUnavailable`."""
+        self._limit = query.page.limit
+        self._terms = terms_of(query)
+        self._shape = shape_of(query, retrieve_base=retrieve_base)
+        statement = _page_of(query, sight, self._terms, self._shape)
+        self._asking = Asking(engine, statement.text, statement.values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._asking.close()
+
+    def answered(self, patience: float) -> bool:
+        """Whether the page is here, after so many seconds at most. Raises `IndexUnavailable`."""
+        return self._asking.answered(patience)
+
+    def page(self) -> Page:
+        """The page, once it is here. Raises `IndexUnavailable`."""
+        found = self._asking.rows()
+        rows = found[: self._limit]
+        more = len(found) > self._limit
+        following = None
+        if more and rows:
+            following = encode_cursor(self._terms, rows[-1][-len(self._terms) :])
+        return Page([self._shape.document(row) for row in rows], following, more)
+
+
 def search(engine: Engine, query: Query, *, sight: Sight, retrieve_base: str | None = None) -> Page:
     """The page of matches that the query asks for, as documents of the DICOM JSON model.
 
     Raises `BadQuery` for an order or a cursor that cannot be, `IndexUnavailable`.
     """
-    terms = terms_of(query)
-    shape = Shape(query, retrieve_base=retrieve_base)
-    statement = _page_of(query, sight, terms, shape)
-    found = ask(engine, statement.text, statement.values)
-    rows = found[: query.page.limit]
-    more = len(found) > query.page.limit
-    following = encode_cursor(terms, rows[-1][-len(terms) :]) if more and rows else None
-    return Page([shape.document(row) for row in rows], following, more)
+    with Searching(engine, query, sight=sight, retrieve_base=retrieve_base) as searching:
+        return searching.page()
 
 
 def statement_of(query: Query, *, sight: Sight) -> Statement:
     """What `search` asks, for those who want to see how the database goes about it."""
-    return _page_of(query, sight, terms_of(query), Shape(query, retrieve_base=None))
+    return _page_of(query, sight, terms_of(query), shape_of(query, retrieve_base=None))
 
 
 def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:

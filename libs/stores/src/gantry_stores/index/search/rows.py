@@ -1,6 +1,7 @@
 """Rows of a search as documents of the DICOM JSON model (PS3.18 Annex F)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -60,21 +61,23 @@ class _Match:
 
 
 class Shape:
-    """Which columns a query needs, and how a row of them becomes a document.
+    """Which columns a query needs, and how a row of them becomes a document. It never changes.
 
     `retrieve_base` is the URL below which `/studies` lies; without one no RetrieveURL is given.
     """
 
-    def __init__(self, query: Query, *, retrieve_base: str | None) -> None:
-        self._level = query.level
+    def __init__(
+        self, level: Level, include: frozenset[str], *, everything: bool, retrieve_base: str | None
+    ) -> None:
+        self._level = level
         self._base = retrieve_base
         self._places: dict[str, int] = {}
         self._json: list[int] = []
         self._header: tuple[int, int] | None = None
         self.needs_object = False
-        wanted = set(query.include)
-        if query.everything:
-            wanted |= {a.tag for a in ATTRIBUTES if at_or_above(a.level, query.level)}
+        wanted = set(include)
+        if everything:
+            wanted |= {a.tag for a in ATTRIBUTES if at_or_above(a.level, level)}
         makers = ((tag, self._maker(tag)) for tag in sorted(wanted))
         self._makers = [(tag, make) for tag, make in makers if make is not None]
 
@@ -148,6 +151,18 @@ class Shape:
             return {"vr": "UR", "Value": [f"{base}{parts}"]}
 
         return make
+
+
+@lru_cache(maxsize=256)
+def _shape(
+    level: Level, include: frozenset[str], everything: bool, retrieve_base: str | None
+) -> Shape:
+    return Shape(level, include, everything=everything, retrieve_base=retrieve_base)
+
+
+def shape_of(query: Query, *, retrieve_base: str | None) -> Shape:
+    """The shape of a query's rows; clients ask for the same attributes time and again."""
+    return _shape(query.level, query.include, query.everything, retrieve_base)
 
 
 def _constant(element: dict[str, Any]) -> _Make:

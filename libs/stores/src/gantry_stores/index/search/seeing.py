@@ -1,7 +1,7 @@
 """What a caller may see, as conditions of a statement."""
 
 from gantry_domain.sight import Sight
-from gantry_stores.index.search.values import Values
+from gantry_stores.index.values import Values
 
 
 def seen(sight: Sight, values: Values) -> list[str]:

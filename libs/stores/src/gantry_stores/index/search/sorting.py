@@ -19,7 +19,7 @@ from gantry_stores.index.search.conditions import (
     number_or_last,
     text_or_empty,
 )
-from gantry_stores.index.search.values import Values
+from gantry_stores.index.values import Values
 
 CURSOR = "after"
 """What a broken cursor is called in `BadQuery`."""

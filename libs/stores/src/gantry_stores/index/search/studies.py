@@ -14,12 +14,12 @@ from sqlalchemy.engine import Engine
 from gantry_domain.attributes import BY_KEYWORD
 from gantry_domain.query import Key
 from gantry_domain.sight import Sight
-from gantry_stores.index.database import ask
+from gantry_stores.index.asking import ask
 from gantry_stores.index.headers import header_json
 from gantry_stores.index.search.conditions import condition, number_or_last
 from gantry_stores.index.search.seeing import seen
-from gantry_stores.index.search.values import Values
 from gantry_stores.index.stored_object import StoredObject
+from gantry_stores.index.values import Values
 
 _INSTANCES = 2000
 _HEADERS = 100
@@ -192,7 +192,7 @@ def _stream(engine: Engine, conditions: str, values: Values) -> Iterator[StoredI
             yield StoredInstance(*row[: len(_FIELDS)])
         if len(rows) < _INSTANCES:
             return
-        asked = Values(values)
+        asked = values.copy()
         place = ", ".join(map(asked.of, rows[-1][len(_FIELDS) :]))
         beyond = f" AND ({order}) > ({place})"
 
