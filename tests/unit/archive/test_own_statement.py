@@ -12,6 +12,7 @@ from gantry_archive.own_entities import QUERY, STORAGE
 from gantry_archive.refusal_statuses import STATUSES
 from gantry_domain import statuses, sub_operations
 from gantry_domain.attributes import ATTRIBUTES
+from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.model import Entity, Role, Statement
@@ -21,7 +22,7 @@ from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.statuses import Rejection, Status
 from gantry_domain.store_responses import read_store_status
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
-from gantry_ingress import reception
+from gantry_ingress import committing, reception
 from gantry_query import find, retrieve
 from gantry_query.own_web import whole_statement
 from gantry_runtime.settings import Settings, load_settings
@@ -58,6 +59,7 @@ def test_each_status_of_the_code_is_stated_and_no_other() -> None:
     for service in (find, worklist_find):
         assert set(behaviour.C_FIND) == used(service) | used(find_failures)
     assert set(behaviour.PERFORMED_STEP) == used(performing)
+    assert set(behaviour.COMMITMENT) == used(committing)
     assert set(behaviour.C_MOVE) == used(retrieve) | used(sub_operations)
 
 
@@ -78,9 +80,10 @@ def test_what_we_send_is_judged_as_stated(statement: Statement) -> None:
 
 def test_classes_and_syntaxes_are_those_of_the_tables(statement: Statement) -> None:
     storage = entity(statement, STORAGE)
-    assert {each.uid for each in storage.supports} == {VERIFICATION, *STORAGE_CLASSES}
+    messages = {VERIFICATION, STORAGE_COMMITMENT_PUSH}
+    assert {each.uid for each in storage.supports} == {*messages, *STORAGE_CLASSES}
     for each in storage.supports:
-        if each.uid != VERIFICATION:
+        if each.uid not in messages:
             assert each.transfer_syntaxes == tuple(TRANSFER_SYNTAXES)
     query = entity(statement, QUERY)
     asked = {each.uid for each in query.supports if each.role is Role.SCP}

@@ -25,6 +25,7 @@ NAMES = [
 _MODULES = (
     "gantry_ingress.metrics",
     "gantry_worker.metrics",
+    "gantry_worker.commitment_metrics",
     "gantry_worker.forward_metrics",
     "gantry_query.metrics",
     "gantry_worklist.metrics",

@@ -12,6 +12,7 @@ from gantry_archive.storable_classes import known_classes, taken_classes
 from gantry_dimse.answering import MOST_WAITING
 from gantry_dimse.contexts import SupportedContexts
 from gantry_dimse.requesting import OUR_MAXIMUM
+from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance.behaviour import CONGESTED_ELSEWHERE, REJECTIONS
 from gantry_domain.conformance.model import (
     Entity,
@@ -59,11 +60,15 @@ def _storage(settings: Settings) -> Entity:
             "The front door: takes composite instances and answers Success once they are durable "
             "in the object store. An association that proposes query or retrieval is passed on "
             f"to {QUERY}, one that proposes worklist or performed steps to {WORKLIST}; one with "
-            "Verification alone is answered here."
+            "Verification alone is answered here. Requests of storage commitment are answered by "
+            "N-EVENT-REPORT once every instance was looked at, over a new association or, for a "
+            "partner that is configured so or has no address, over that of the request."
         ),
         activity="A modality or archive sends instances",
-        remote="Storage SCU",
-        supports=tuple(_accepted(supported, [VERIFICATION, *taken_classes(settings)])),
+        remote="Storage SCU, Storage Commitment SCU",
+        supports=tuple(
+            _accepted(supported, [VERIFICATION, STORAGE_COMMITMENT_PUSH, *taken_classes(settings)])
+        ),
         policies=_policies(settings, settings.ingress),
         rejections=_rejections(REJECTIONS),
     )

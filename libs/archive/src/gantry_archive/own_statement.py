@@ -11,6 +11,7 @@ from gantry_domain.conformance.behaviour import (
     C_FIND,
     C_MOVE,
     C_STORE,
+    COMMITMENT,
     PERFORMED_STEP,
     RETRIEVE,
 )
@@ -43,6 +44,7 @@ _SCP_STATUSES: Mapping[str, Mapping[Status, str]] = {
     "C-GET": RETRIEVE,
     "C-FIND of the worklist": C_FIND,
     "N-CREATE and N-SET of performed steps": PERFORMED_STEP,
+    "N-ACTION of storage commitment": COMMITMENT,
     "Any other request": ANY_OTHER,
 }
 _AS_SENDER: Mapping[StoreResult, str] = {

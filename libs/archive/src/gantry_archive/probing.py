@@ -22,9 +22,9 @@ from gantry_dimse.peer_errors import (
 from gantry_dimse.proposals import MOST_CONTEXTS, ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_dimse.requestor import RequestorAssociation
+from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support
 from gantry_domain.conformance.registry import (
-    STORAGE_COMMITMENT_PUSH,
     Service,
     class_name,
     service_of,

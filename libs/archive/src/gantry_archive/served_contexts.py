@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 
 from gantry_archive.storable_classes import known_classes, taken_classes
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX
 from gantry_dimse.proposals import ProposedContext, plan_contexts
+from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.information_models import (
     INFORMATION_MODELS,
     MODALITY_PERFORMED_PROCEDURE_STEP,
@@ -22,7 +23,14 @@ from gantry_runtime.settings import Settings
 
 def storage_contexts(settings: Settings) -> SupportedContexts:
     """What the front door accepts for itself."""
-    return SupportedContexts(storage_classes=taken_classes(settings))
+    return SupportedContexts(storage_classes=taken_classes(settings), others=[commitment_context()])
+
+
+def commitment_context() -> PresentationContext:
+    """Storage Commitment in both roles: a caller asks us, or reports on what we asked him."""
+    context = build_context(STORAGE_COMMITMENT_PUSH, list(MESSAGE_SYNTAXES))
+    context.scu_role = context.scp_role = True
+    return context
 
 
 def query_contexts(settings: Settings) -> SupportedContexts:

@@ -14,7 +14,9 @@ C_GET_RQ = 0x0010
 C_FIND_RQ = 0x0020
 C_MOVE_RQ = 0x0021
 C_ECHO_RQ = 0x0030
+N_EVENT_REPORT_RQ = 0x0100
 N_SET_RQ = 0x0120
+N_ACTION_RQ = 0x0130
 N_CREATE_RQ = 0x0140
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
@@ -41,7 +43,7 @@ class Command:
     """A command set of the peer's; UIDs as they were sent, padding included.
 
     `Status` is that of a response to what we asked, None in a request. What an N-SET is about it
-    calls requested, not affected (PS3.7 10.3.3).
+    calls requested, not affected (PS3.7 10.3.3). `TypeID` is that of an event or of an action.
     """
 
     CommandField: int
@@ -54,6 +56,7 @@ class Command:
     RequestedSOPInstanceUID: bytes = b""
     MoveDestination: str = ""
     Status: int | None = None
+    TypeID: int = 0
 
     @property
     def has_data_set(self) -> bool:
@@ -76,6 +79,7 @@ def decode_command(encoded: bytes) -> Command:
             RequestedSOPInstanceUID=values.get(cs.REQUESTED_SOP_INSTANCE_UID, b""),
             MoveDestination=cs.text(values, cs.MOVE_DESTINATION),
             Status=cs.number(values, cs.STATUS) if values.get(cs.STATUS) else None,
+            TypeID=_optional(values, cs.EVENT_TYPE_ID) or _optional(values, cs.ACTION_TYPE_ID),
         )
     except ValueError as error:
         raise MalformedCommand(str(error)) from error

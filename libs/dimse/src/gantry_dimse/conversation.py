@@ -56,6 +56,8 @@ def converse(
             underway = messages.in_message or not reader.between_pdus or kept > 0
             if messages.answering:
                 messages.go_on()
+            elif not underway:
+                messages.go_on_between()
             asked = time.monotonic()
             if messages.awaiting_peer:
                 received = connection.receive_into(view[kept:], more_expected=True)

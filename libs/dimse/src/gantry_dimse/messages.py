@@ -15,6 +15,7 @@ from gantry_dimse.command import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
     C_STORE_RQ,
+    N_EVENT_REPORT_RQ,
     RESPONSE,
     Command,
     MalformedCommand,
@@ -37,6 +38,7 @@ from gantry_dimse.pdu import (
     encode_command,
 )
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
+from gantry_dimse.reverse_events import EventReports
 from gantry_dimse.reverse_storage import ReverseStorage
 from gantry_dimse.storage import Reception, StorageHandler, StoreOutcome, StoreRequest
 from gantry_domain.statuses import (
@@ -131,6 +133,7 @@ class MessageService:
             send_scattered=send_scattered or (lambda buffers: send(b"".join(buffers))),
         )
         self._reverse: ReverseStorage | None = None
+        self._reports = EventReports(peer_max_pdu=peer_max_pdu, send=send)
         self._peer_max_pdu = peer_max_pdu
         self._send = send
         self._context_id: int | None = None
@@ -167,6 +170,10 @@ class MessageService:
     def go_on(self) -> None:
         """Send the next answers of an operation. Raises `OperationBroken`."""
         self._answering.go_on()
+
+    def go_on_between(self) -> None:
+        """Between two messages: tell the peer of what it asked for earlier, if there is news."""
+        self._reports.go_on()
 
     def command(self, context_id: int, piece: memoryview, *, last: bool) -> None:
         """See `PDUHandler.command`. Raises `ProtocolError`."""
@@ -211,6 +218,7 @@ class MessageService:
         if reception is not None:
             reception.abort()
         self._answering.close()
+        self._reports.close()
 
     def _begin(self, context_id: int) -> None:
         try:
@@ -279,6 +287,9 @@ class MessageService:
         elif command.CommandField == C_STORE_RQ | RESPONSE:
             if self._reverse is not None and command.Status is not None:
                 self._reverse.answered(command.MessageIDBeingRespondedTo, command.Status)
+        elif command.CommandField == N_EVENT_REPORT_RQ | RESPONSE:
+            if command.Status is not None:
+                self._reports.answered(command.MessageIDBeingRespondedTo, command.Status)
         elif isinstance(reception, _Identifier) and reception.fits:
             self._operate(command, context_id, reception)
         elif not command.CommandField & RESPONSE:  # to what we never asked
@@ -301,6 +312,8 @@ class MessageService:
             SOPInstanceUID=uid_text(
                 command.AffectedSOPInstanceUID or command.RequestedSOPInstanceUID
             ),
+            type_id=command.TypeID,
+            events=self._reports.on(context_id, context.abstract_syntax),
         )
         self._answering.begin(command, context_id, identifier.operation(request), cancellation)
 

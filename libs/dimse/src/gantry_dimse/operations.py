@@ -1,4 +1,4 @@
-"""Operations: C-FIND, C-MOVE, C-GET, N-CREATE and N-SET as whoever answers them sees them.
+"""Operations: C-FIND, C-MOVE, C-GET and N-services as whoever answers them sees them.
 
 A request has an identifier, a small data set; its answers come one after the other until the final
 one (PS3.7 9.1.2 to 9.1.4; N-services have that alone, PS3.7 10.1). They are made in the
@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from gantry_dimse.observer import Peer
+from gantry_dimse.reverse_events import ReverseEvents
 from gantry_dimse.reverse_storage import Awaiting, Outgoing, ReverseStorage
 from gantry_domain.statuses import PENDING, PENDING_WARNING, Status
 from gantry_domain.sub_operations import SubOperations
@@ -35,6 +36,7 @@ class OperationRequest:
     without its padding. `reverse` sends instances to the peer itself. `options` are what extended
     negotiation granted for the SOP class, a byte each (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
     `SOPInstanceUID` is that of the instance which an N-service is about, empty if none is named.
+    `type_id` says which action or event it is. `events` tells the peer later what became of it.
     """
 
     peer: Peer
@@ -47,6 +49,8 @@ class OperationRequest:
     reverse: ReverseStorage
     options: bytes = b""
     SOPInstanceUID: str = ""
+    type_id: int = 0
+    events: ReverseEvents | None = None
 
     @property
     def relational(self) -> bool:

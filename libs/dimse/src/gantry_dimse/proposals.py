@@ -17,10 +17,14 @@ _FALLBACK = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """A SOP class and the transfer syntaxes of which the peer may choose one."""
+    """A SOP class and the transfer syntaxes of which the peer may choose one.
+
+    `as_scp`: we are the SCP of the class, and the peer its SCU (PS3.7 D.3.3.4).
+    """
 
     SOPClassUID: str
     transfer_syntaxes: tuple[str, ...]
+    as_scp: bool = False
 
 
 @dataclass(frozen=True, slots=True)

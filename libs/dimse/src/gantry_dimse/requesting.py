@@ -5,7 +5,7 @@ per message); one A-ASSOCIATE-RQ and its answer need neither.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
@@ -83,7 +84,8 @@ def request_association(
     `AssociationLost`; the connection is closed then.
     """
     proposed = _presentation_contexts(contexts)
-    request = _encode_request(calling_ae, called_ae, proposed, window)
+    as_scp = dict.fromkeys(each.SOPClassUID for each in contexts if each.as_scp)
+    request = _encode_request(calling_ae, called_ae, proposed, window, as_scp)
     connection = _connect(host, port, timeouts, tls)
     try:
         connection.send([request])
@@ -133,7 +135,11 @@ def _presentation_contexts(contexts: Sequence[ProposedContext]) -> list[Presenta
 
 
 def _encode_request(
-    calling_ae: str, called_ae: str, proposed: list[PresentationContext], window: int
+    calling_ae: str,
+    called_ae: str,
+    proposed: list[PresentationContext],
+    window: int,
+    as_scp: Iterable[str],
 ) -> bytes:
     maximum = MaximumLengthNotification()
     maximum.maximum_length_received = OUR_MAXIMUM
@@ -152,6 +158,11 @@ def _encode_request(
         operations.maximum_number_operations_invoked = window
         operations.maximum_number_operations_performed = 1
         primitive.user_information.append(operations)
+    for SOPClassUID in as_scp:
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid = SOPClassUID
+        role.scu_role, role.scp_role = False, True
+        primitive.user_information.append(role)
     encoded: bytes = A_ASSOCIATE_RQ(primitive).encode()
     return encoded
 

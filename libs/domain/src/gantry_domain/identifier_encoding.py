@@ -52,6 +52,12 @@ def encode_text_element(tag: int, vr: str, value: str, *, transfer_syntax: str) 
     return _Syntax(transfer_syntax).text(tag, vr, value)
 
 
+def encode_data_set(document: Document, *, transfer_syntax: str) -> bytes:
+    """All of a document whose text is ASCII."""
+    syntax = _Syntax(transfer_syntax)
+    return b"".join(syntax.encoder(key)(document, ASCII_ENCODER) for key in _all_of(document))
+
+
 class IdentifierEncoder:
     """Encodes the answers to one request.
 

@@ -65,6 +65,11 @@ RESOURCE_LIMITATION = Status(0x0213, "Resource limitation", "PS3.7 Annex C.5.24"
 PERFORMED_STEP_OVER = 0xA710
 """Error ID (0000,0903) of 0110: the object may no longer be updated (PS3.4 F.7.2.2)."""
 
+# N-ACTION and N-EVENT-REPORT, PS3.7 10.1.4 and 10.1.1.
+NO_SUCH_EVENT_TYPE = Status(0x0113, "No such event type", "PS3.7 Annex C.5.13")
+INVALID_ARGUMENT_VALUE = Status(0x0115, "Invalid argument value", "PS3.7 Annex C.5.10")
+NO_SUCH_ACTION = Status(0x0123, "No such action", "PS3.7 Annex C.5.9")
+
 # General, PS3.7 Annex C.
 DUPLICATE_SOP_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 Annex C.5.6")
 SOP_CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.6")

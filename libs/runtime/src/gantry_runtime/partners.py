@@ -49,6 +49,10 @@ class Partner(Section):
     attributes, without which some devices take no answer."""
     duplicates: Literal["keep_first", "take_last"] = "keep_first"
     """Which of two instances counts that have the same UID and differ in demographics alone."""
+    commitment_report: Literal["new", "same"] = "new"
+    """Over which association it is told what became of its requests for storage commitment: a new
+    one to its `address`, or that of the request, which has to last so long. Without an address it
+    can be that of the request alone."""
     address: HostAndPort | None = None
     """Where it listens, as host:port."""
     tls: bool = False

@@ -21,6 +21,7 @@ from gantry_domain.object_place import ObjectPlace
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.routes import Route, check_destinations
 from gantry_runtime.auth_section import Auth, Grant, expand_kind, parse_tokens
+from gantry_runtime.commitment_section import Commitment
 from gantry_runtime.configuration import read_yaml, validated
 from gantry_runtime.embedded import EmbeddedPlaces, default_data_folder
 from gantry_runtime.forwarding import Forward, RouteSection
@@ -123,6 +124,7 @@ class Configuration(Section):
     delete: Delete = Delete()
     events: Events = Events()
     forward: Forward = Forward()
+    commitment: Commitment = Commitment()
     routes: Annotated[tuple[RouteSection, ...], Field(strict=False)] = ()
     policies: Annotated[tuple[PolicySection, ...], Field(strict=False)] = ()
     complete_after: QuietTime = CompleteAfter()

@@ -88,6 +88,8 @@ def archive_doors(
                 tls_listener=listen_tls(settings, settings.listen.tls_port, "storage over TLS"),
                 stager=_stager(settings, kept),
                 slots=slots(settings.ingress, "ingress"),
+                engine=engine,
+                threads=threads,
             ),
             query.make_server(
                 settings,

@@ -25,6 +25,16 @@ STAGE_SECONDS = histogram(
     ["stage"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+COMMITMENTS = counter(
+    "gantry_ingress_commitments_total",
+    "Requests of storage commitment by the status of their answer",
+    ["partner", "status"],
+)
+COMMITMENT_REPORTS = counter(
+    "gantry_ingress_commitment_reports_total",
+    "Reports of storage commitment over the association of the request: told or refused",
+    ["partner", "outcome"],
+)
 PASSED_ON = counter(
     "gantry_ingress_associations_passed_on_total",
     "Associations that were for another service and were passed on to it",

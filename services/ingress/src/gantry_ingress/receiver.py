@@ -8,8 +8,12 @@ is closed.
 
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+
+from sqlalchemy.engine import Engine
 
 from gantry_archive.association_watch import AssociationWatch
 from gantry_archive.cluster_slots import slots_of
@@ -25,14 +29,20 @@ from gantry_domain.errors import TransientError
 from gantry_domain.information_models import INFORMATION_MODELS, WORKLIST_CLASSES
 from gantry_ingress import metrics
 from gantry_ingress.app import LISTENER, STOP_GRACE, TLS_LISTENER
+from gantry_ingress.committing import commitment_operations
 from gantry_ingress.reception import StoreService
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.index.database import make_engine
 from gantry_stores.objects import ObjectStore
 
 log = get_logger(__name__)
+
+# Of requests for commitment at a time, of one process; more take turns.
+_QUESTIONS = 4
+_STATEMENT_LIMIT = timedelta(seconds=10)
 
 _PROBE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
@@ -57,12 +67,22 @@ def main() -> int:
         service="ingress",
         away=metrics.ASSOCIATIONS.cluster_limits_away,
     )
+    # It connects when somebody asks for commitment: images are taken without the index.
+    engine = make_engine(
+        settings.database_url,
+        pool_size=_QUESTIONS,
+        statement_timeout=_STATEMENT_LIMIT,
+        application_name="gantry-ingress",
+    )
+    threads = ThreadPoolExecutor(_QUESTIONS, thread_name_prefix="commitment")
     server = make_server(
         settings,
         process.sockets[LISTENER],
         tls_listener=process.sockets.get(TLS_LISTENER),
         stager=stager_of(settings, process, store=store, publisher=publisher),
         slots=slots,
+        engine=engine,
+        threads=threads,
     )
     server.start()
     log.info("receiver_started")
@@ -71,6 +91,8 @@ def main() -> int:
     drained = server.drain(_DRAIN_SECONDS)
     server.close()
     publisher.close(_FLUSH_SECONDS)
+    threads.shutdown(wait=False, cancel_futures=True)
+    engine.dispose()
     slots.close()
     log.info("receiver_stopped", drained=drained)
     return 0
@@ -82,6 +104,8 @@ def make_server(
     *,
     stager: Stager,
     slots: Slots,
+    engine: Engine,
+    threads: ThreadPoolExecutor,
     tls_listener: socket.socket | None = None,
 ) -> DimseServer:
     """The server of one process."""
@@ -100,6 +124,9 @@ def make_server(
         ),
         supported=storage_contexts(settings),
         storage=StoreService(stager, partners=partners),
+        operations=commitment_operations(
+            settings, engine=engine, threads=threads, partners=partners
+        ),
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,
         admit=partners.admit,

@@ -27,6 +27,7 @@ from gantry_stores.index.delivery_leases import due_destinations, postpone_unkno
 from gantry_stores.index.delivery_lists import backlog
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_worker import forward_metrics as metrics
+from gantry_worker.commitments import Commitments
 from gantry_worker.lane import Lane, Leases
 
 log = get_logger(__name__)
@@ -34,6 +35,8 @@ log = get_logger(__name__)
 # From SIGTERM; together less than the grace that the supervisor gives.
 _FINISH_SECONDS = 18.0
 _ABORT_SECONDS = 6.0
+
+_COMMITMENT_SECONDS = 1.0
 
 _LOOK_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
@@ -94,10 +97,12 @@ class _Forwarding:
             )
             for title, destination in known.items()
         }
+        self._commitments = Commitments(settings, store=self._open_store, stopping=process.stopping)
         self._measured = self._postponed = float("-inf")
 
     def start(self) -> None:
         """Start all threads."""
+        self._commitments.start()
         self._leases.start()
         for lane in self._lanes.values():
             lane.start()
@@ -136,6 +141,7 @@ class _Forwarding:
             self._leases.stop_all(at_once=True)
             drained = self._join(_ABORT_SECONDS)
         self._leases.close()
+        self._commitments.join(_COMMITMENT_SECONDS)
         log.info("lanes_stopped", drained=drained)
 
     def _join(self, seconds: float) -> bool:

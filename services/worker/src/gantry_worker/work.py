@@ -20,6 +20,7 @@ from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.receipts import Receipt, decode_receipts
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.census import objects_by_state, studies_by_verdict
+from gantry_stores.index.commitments import note_caught_up
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import publish, remove_old
 from gantry_stores.index.hours import open_hours
@@ -179,6 +180,8 @@ def run_sweep(workshop: Workshop) -> None:
             all_indexed_until=swept.all_indexed_until,
         )
         metrics.COMPLETED.inc(completed)
+        with transaction(workshop.engine) as connection:
+            note_caught_up(connection, swept.all_indexed_until)
     metrics.SWEEPS.inc()
     metrics.HOURS_CLOSED.inc(swept.closed)
     metrics.STRANGE_KEYS.set(swept.strange)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy.engine import Engine
 
+from gantry_archive.asking import awaited
 from gantry_archive.find_failures import FindAnswers, failures_answered
 from gantry_dimse.operations import PENDING_CODES, Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
@@ -27,7 +28,6 @@ from gantry_domain.statuses import (
 from gantry_stores.index.database import transaction
 from gantry_stores.index.orders.worklist import Position, WorklistPage, search_worklist
 from gantry_worklist import metrics
-from gantry_worklist.asking import awaited
 
 _PAGE = 200
 _PEER_GONE = "gone"

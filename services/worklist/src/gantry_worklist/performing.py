@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection, Engine
 
+from gantry_archive.asking import awaited
 from gantry_dimse.operations import Answer, Answers, OperationRequest
 from gantry_dimse.partners import Partners
 from gantry_domain.data_set_json import UnreadableDataSet, read_data_set
@@ -34,7 +35,6 @@ from gantry_stores.index.database import transaction
 from gantry_stores.index.orders.performing import create_performed, set_performed
 from gantry_stores.index.orders.reports import Report, add_reports
 from gantry_worklist import metrics
-from gantry_worklist.asking import awaited
 
 log = get_logger(__name__)
 

@@ -14,11 +14,13 @@ from gantry_domain.statuses import (
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
     DUPLICATE_SOP_INSTANCE,
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+    INVALID_ARGUMENT_VALUE,
     INVALID_ATTRIBUTE_VALUE,
     LOCAL_LIMIT_EXCEEDED,
     MISSING_ATTRIBUTE,
     MISSING_ATTRIBUTE_VALUE,
     MOVE_DESTINATION_UNKNOWN,
+    NO_SUCH_ACTION,
     NO_SUCH_OBJECT_INSTANCE,
     NOT_AUTHORIZED,
     OBJECT_TOO_LARGE,
@@ -124,6 +126,16 @@ PERFORMED_STEP: Mapping[Status, str] = {
         "the data set is missing or cannot be read; or N-SET: the step is over, with Error ID "
         "A710; or an error of the archive"
     ),
+    RESOURCE_LIMITATION: "the index does not answer in time; the same request may succeed later",
+}
+
+COMMITMENT: Mapping[Status, str] = {
+    SUCCESS: "the request is written down; the report follows",
+    NOT_AUTHORIZED: "this AE title may not store",
+    NO_SUCH_OBJECT_INSTANCE: "the request is not about the well-known instance",
+    NO_SUCH_ACTION: "another action than that of requesting commitment",
+    INVALID_ARGUMENT_VALUE: "a UID is missing, no instance is named, or nothing can be read",
+    PROCESSING_FAILURE: "an error of the archive",
     RESOURCE_LIMITATION: "the index does not answer in time; the same request may succeed later",
 }
 

@@ -7,8 +7,6 @@ from gantry_domain.information_models import INFORMATION_MODELS, MODALITY_WORKLI
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 
-STORAGE_COMMITMENT_PUSH = "1.2.840.10008.1.20.1"
-
 _PERFORMED_STEPS = "1.2.840.10008.3.1.2.3."
 _COMMITMENT = "1.2.840.10008.1.20."
 _PRINT = "1.2.840.10008.5.1.1."

@@ -33,11 +33,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_domain.attributes import Level, Matching, attributes_at
 from gantry_stores.index.columns import metadata, moment, surrogate
+from gantry_stores.index.commitment_tables import commitment
 from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.tables_beside import deletion
 
-__all__ = ["decision", "deletion", "metadata", "order_"]
+__all__ = ["commitment", "decision", "deletion", "metadata", "order_"]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
