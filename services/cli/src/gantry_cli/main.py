@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from gantry_cli.conformance_commands import conformance
+from gantry_cli.review_commands import held, policy
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.entry import run
@@ -166,18 +167,8 @@ def pull(
     return run_pull(load_settings(), source, wanted, to=to, at_once=at_once, dry_run=dry_run)
 
 
-@commands.group()
-def held() -> None:
-    """Studies that the policies do not let through."""
-
-
-@held.command(name="list")
-@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
-def list_held(*, limit: int) -> int:
-    """Show the newest held and refused studies, and why they are."""
-    from gantry_cli.held import show_held
-
-    return show_held(load_settings(), limit=limit)
+commands.add_command(held)
+commands.add_command(policy)
 
 
 @commands.group()

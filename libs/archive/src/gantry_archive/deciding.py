@@ -1,0 +1,157 @@
+"""Decides of a study for a person, and takes it back.
+
+    row written, study to be judged anew, journal entry written ─▶ committed ─▶ judged
+
+The entry is written last and within the transaction: whoever is told of a failure must not find it
+decided after a reindex. If nobody comes to judge, the worker does.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from gantry_archive.journal import write_decision
+from gantry_archive.judging import judge_studies
+from gantry_domain.decisions import DecisionKind, StudyDecision, Undoing
+from gantry_domain.errors import PermanentError
+from gantry_domain.keys import new_object_id
+from gantry_domain.policies.findings import VerdictKind
+from gantry_domain.policies.rules import PolicySet
+from gantry_runtime.logs import get_logger
+from gantry_stores.index.database import IndexContended, transaction
+from gantry_stores.index.decisions import DecisionLine, decide, history, undo
+from gantry_stores.index.evidence import OrderFeed
+from gantry_stores.index.judged_studies import JudgedStudy
+from gantry_stores.index.order_tables import order_
+from gantry_stores.objects import ObjectStore
+
+log = get_logger(__name__)
+
+_ATTEMPTS = 6
+_Answer = TypeVar("_Answer")
+
+
+class NotDecided(PermanentError):
+    """What was asked for makes no sense; the text says why, and names no patient."""
+
+
+class Decider:
+    """Decides in one index with its store, under the rules in force."""
+
+    def __init__(
+        self, *, store: ObjectStore, engine: Engine, policies: PolicySet, feed: OrderFeed | None
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._policies = policies
+        self._feed = feed
+
+    def decide(
+        self, study: JudgedStudy, kind: DecisionKind, *, order: str = "", by: str, reason: str
+    ) -> VerdictKind | None:
+        """Decide; the verdict that follows, None where it is still to come.
+
+        `order`, of a link: the accession number or the Study Instance UID of the order. Raises
+        `NotDecided`, and the transient errors of both stores, and nothing is decided then.
+        """
+        accepted: frozenset[tuple[str, str]] = frozenset()
+        if kind is DecisionKind.ACCEPT:
+            verdict = self._policies.judge(study.evidence, was_visible=study.visible)
+            accepted = frozenset((each.rule, each.code) for each in verdict.findings if each.weighs)
+            if not accepted:
+                raise NotDecided("the rules find no fault in this study")
+        order_uid = self._order(study.partition, order) if kind is DecisionKind.LINK else ""
+        made = StudyDecision(
+            id=new_object_id(),
+            partition=study.partition,
+            StudyInstanceUID=study.StudyInstanceUID,
+            kind=kind,
+            decided_at=datetime.now(UTC),
+            decided_by=by,
+            reason=reason,
+            order_uid=order_uid,
+            accepted=accepted,
+        )
+
+        def work(connection: Connection) -> int | None:
+            pk = decide(connection, made)
+            if pk is not None:
+                write_decision(self._store, made)
+            return pk
+
+        pk = self._attempt(work)
+        if pk is None:
+            raise NotDecided("there is no such study")
+        log.info("study_decided", decision=str(made.id), kind=kind.value, by=by)
+        return self._judged(pk)
+
+    def undo_last(self, study: JudgedStudy, *, by: str, reason: str) -> StudyDecision:
+        """Take back what was decided last of a study and still stands: what that was.
+
+        Raises as `decide` does.
+        """
+        standing = [line.decision for line in self.history(study) if line.undone is None]
+        if not standing:
+            raise NotDecided("nothing that was decided of this study stands")
+        undoing = Undoing(
+            id=new_object_id(),
+            decision_id=standing[-1].id,
+            undone_at=datetime.now(UTC),
+            undone_by=by,
+            reason=reason,
+        )
+
+        def work(connection: Connection) -> int | None:
+            pk = undo(connection, undoing)
+            if pk is not None:
+                write_decision(self._store, undoing)
+            return pk
+
+        pk = self._attempt(work)
+        if pk is None:
+            raise NotDecided("somebody else decided meanwhile; look again")
+        log.info("decision_undone", decision=str(undoing.decision_id), by=by)
+        self._judged(pk)
+        return standing[-1]
+
+    def history(self, study: JudgedStudy) -> list[DecisionLine]:
+        """All that was decided of a study, in order."""
+        with transaction(self._engine) as connection:
+            return history(
+                connection, partition=study.partition, StudyInstanceUID=study.StudyInstanceUID
+            )
+
+    def _order(self, partition: str, named: str) -> str:
+        """The Study Instance UID of the order that a person names."""
+        table = order_.c
+        with transaction(self._engine) as connection:
+            found = connection.scalars(
+                sa.select(table.study_instance_uid)
+                .where(
+                    table.partition == partition,
+                    sa.or_(table.accession_number == named, table.study_instance_uid == named),
+                )
+                .distinct()
+            ).all()
+        if not found:
+            raise NotDecided("there is no such order")
+        if len(found) > 1:
+            raise NotDecided("several orders have this accession number: name one by its study UID")
+        return str(found[0])
+
+    def _judged(self, pk: int) -> VerdictKind | None:
+        judged = judge_studies(self._engine, self._policies, [pk], feed=self._feed)
+        return next(iter(judged.verdicts), None)
+
+    def _attempt(self, work: Callable[[Connection], _Answer]) -> _Answer:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with transaction(self._engine) as connection:
+                    return work(connection)
+            except IndexContended:
+                continue
+        with transaction(self._engine) as connection:
+            return work(connection)
