@@ -199,6 +199,60 @@ def test_verdicts() -> None:
     assert of_probe.verdict is Verdict.INCOMPATIBLE
 
 
+def test_a_probe_does_not_tell_what_a_peer_uses() -> None:
+    """Its SCU roles: neither that it asks, nor that it does not."""
+    probed = stated("CT", support(CT, Role.SCP, IMPLICIT_VR_LITTLE_ENDIAN), origin=Origin.PROBED)
+    pacs = stated(
+        "PACS",
+        support(CT, Role.SCP, IMPLICIT_VR_LITTLE_ENDIAN),
+        support(CT, Role.SCU, IMPLICIT_VR_LITTLE_ENDIAN),
+    )
+    asked, sent_back = compare(probed, pacs).classes
+    assert (asked.user, asked.verdict) == ("CT", Verdict.NOT_STATED)
+    assert "a probe does not tell whether CT uses it" in asked.reason
+    assert (sent_back.user, sent_back.verdict) == ("PACS", Verdict.COMPATIBLE)
+
+
+def test_a_comparison_in_a_table() -> None:
+    text = (
+        "SOP Class,CT,PACS,Compatibility\n"
+        f"CT Image Storage ({CT}),Supported,Supported,Compatible\n"
+        "MR Image Storage,No,Yes,Not Needed\n"
+        "Something Else,Yes,Yes,Compatible\n"
+    )
+    reading = read_statement(text.encode(), name="x")
+    columns = compared_statements(reading.compared)
+    found = {each.uid: (each.name, each.supported) for each in columns["CT"].supports()}
+    assert found == {CT: ("CT Image Storage", True), MR: ("MR Image Storage", False)}
+    assert all(each.supported for each in columns["PACS"].supports())
+
+
+def test_names_in_two_lines() -> None:
+    wrapped = "1.2.840.10008.5.1.4.1.1.200.1"
+    rows = (
+        "SOP Class\tUID\tSCU\tSCP",
+        f"CT Defined Procedure\t{wrapped}\tNo\tYes",
+        "Protocol Storage",
+        f"Positron Emision Tomografy\t{PET}\tNo\tYes",
+        "A line of something else",
+    )
+    reading = read_statement("\n".join(rows).encode(), name="x")
+    names = {each.uid: each.name for each in reading.statement.supports()}
+    assert names == {
+        wrapped: "CT Defined Procedure Protocol Storage",
+        PET: "Positron Emision Tomografy",
+    }
+    assert [each.rule for each in lint(reading) if "name" in each.rule] == ["misspelt_name"]
+    assert [row.line for row in reading.rows] == [1, 2, 4, 5]
+
+
+def test_a_table_of_something_else_ends_that_of_classes() -> None:
+    text = f"SOP Class,UID,SCU\nCT Image Storage,{CT},Yes\nStatus,Name,Meaning\n0000,Success,x\n"
+    statement = read_statement(text.encode(), name="x").statement
+    assert [each.uid for each in statement.supports()] == [CT]
+    assert not statement.unread
+
+
 def test_keys() -> None:
     def key(keyword: str, tag: str, role: Role, matching: str | None) -> QueryKey:
         return QueryKey(

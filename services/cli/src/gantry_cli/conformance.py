@@ -31,13 +31,13 @@ def show_statement(settings: Settings, *, form: str, outline: str, output: str |
     return 0
 
 
-def written(text: str, output: str | None) -> None:
-    """Put a text where it is wanted. Raises `ConfigurationError`."""
+def written(content: str | bytes, output: str | None) -> None:
+    """Put a text, or a file, where it is wanted. Raises `ConfigurationError`."""
     if output is None:
-        click.echo(text, nl=False)
+        click.echo(content, nl=False)
         return
     try:
-        Path(output).write_text(text, encoding="utf-8")
+        Path(output).write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ConfigurationError(f"{output}: cannot be written: {error.strerror}") from error
 

@@ -97,7 +97,7 @@ def conformance_lint(*, statement: str) -> int:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["markdown", "html", "csv"]),
+    type=click.Choice(["markdown", "html", "csv", "xlsx"]),
     default="markdown",
     show_default=True,
 )
@@ -107,8 +107,8 @@ def conformance_compare(
 ) -> int:
     """Compare what a modality needs with what a PACS, and a RIS, provide.
 
-    Each is a file (our JSON, CSV, Markdown, HTML, text), FILE#NAME for a column of a comparison
-    within a document, or the word own for this Gantry.
+    Each is a file (our JSON, XLSX, PDF, CSV, Markdown, HTML, text), FILE#NAME for a column of a
+    comparison within a document, or the word own for this Gantry.
     """
     from gantry_cli.conformance_files import show_comparison
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from gantry_cli.conformance import written
+from gantry_cli.office_documents import UnreadableDocument, office_rows, workbook_of
 from gantry_domain.conformance.compared_rows import compared_statements
-from gantry_domain.conformance.comparison_form import rendered_comparison
+from gantry_domain.conformance.comparison_form import comparison_sheets, rendered_comparison
 from gantry_domain.conformance.compatibility import compare
 from gantry_domain.conformance.lint import lint
 from gantry_domain.conformance.model import Statement
-from gantry_domain.conformance.reading import Reading, read_statement
+from gantry_domain.conformance.reading import Reading, read_rows, read_statement
 from gantry_domain.errors import ConfigurationError
 from gantry_query.own_web import whole_statement
 from gantry_runtime.settings import load_settings
@@ -44,7 +45,13 @@ def show_comparison(
     comparison = compare(
         _statement(modality), _statement(pacs), None if ris is None else _statement(ris)
     )
-    written(rendered_comparison(comparison, form=form), output)
+    if form == "xlsx":
+        if output is None:
+            raise ConfigurationError("a workbook is no text: name a file by --output")
+        sheets = comparison_sheets(comparison)
+        written(workbook_of(sheets, summary=comparison.summary), output)
+    else:
+        written(rendered_comparison(comparison, form=form), output)
     if output is not None:
         click.echo(comparison.summary, err=True)
     return 0
@@ -75,9 +82,14 @@ def _reading(place: str) -> Reading:
         raise ConfigurationError(f"{place}: cannot be read: {error.strerror}") from error
     if len(content) > _LARGEST:
         raise ConfigurationError(f"{place}: is larger than {_LARGEST} bytes")
-    if content[:5] == b"%PDF-" or content[:2] == b"PK":
-        raise ConfigurationError(f"{place}: save it as text, CSV, Markdown or HTML first")
-    reading = read_statement(content, name=path.stem)
+    try:
+        rows = office_rows(content)
+    except UnreadableDocument as error:
+        raise ConfigurationError(f"{place}: {error}") from error
+    if rows is None:
+        reading = read_statement(content, name=path.stem)
+    else:
+        reading = read_rows(rows, name=path.stem)
     if not any(reading.statement.supports()):
         raise ConfigurationError(f"{place}: no SOP class was found in it")
     return reading

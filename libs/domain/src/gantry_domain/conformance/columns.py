@@ -43,7 +43,8 @@ def columns_of(cells: Sequence[str]) -> Columns | None:
         column = _column(cell.lower().strip("* "))
         if column is not None:
             places.setdefault(column, place)
-    if len(cells) < 2 or "name" not in places:
+    # A name alone may be that of anything: of a status, of a parameter.
+    if "name" not in places or len(places) < 2:
         return None
     return Columns(places, len(cells))
 

@@ -10,6 +10,8 @@ from gantry_domain.conformance.markdown import to_markdown
 from gantry_domain.conformance.registry import syntax_name
 
 _COLUMNS = ("Service", "SOP class", "UID", "SCU", "SCP", "Verdict", "Reason", "What to change")
+_OF_KEYS = ("Tag", "Keyword", "Asked by", "Answered by", "Verdict", "Reason")
+_COMMON = "Common transfer syntaxes"
 # A spreadsheet takes what begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t")
 
@@ -18,10 +20,30 @@ def rendered_comparison(comparison: Comparison, *, form: str) -> str:
     """The comparison as `markdown`, `html` or `csv`."""
     if form == "csv":
         return _csv(comparison)
-    blocks = _document(comparison)
+    blocks: list[Block] = [
+        Heading(1, "DICOM conformance comparison"),
+        Paragraph(comparison.summary),
+        Heading(2, "SOP classes"),
+        Table("SOP classes, from who asks to who answers", _COLUMNS, _rows(comparison)),
+    ]
+    if comparison.keys:
+        blocks += [Heading(2, "Query keys"), _keys(comparison)]
     if form == "html":
         return to_html(blocks, title="DICOM conformance comparison")
     return to_markdown(blocks)
+
+
+def comparison_sheets(comparison: Comparison) -> list[Table]:
+    """The comparison as the sheets of a workbook: classes, keys if there are any."""
+    found = [_whole(comparison)]
+    return [*found, _keys(comparison)] if comparison.keys else found
+
+
+def _whole(comparison: Comparison) -> Table:
+    """The classes with the transfer syntaxes that both have, for which a page is too narrow."""
+    rows = zip(_rows(comparison), comparison.classes, strict=True)
+    common = tuple((*row, ", ".join(map(syntax_name, each.common))) for row, each in rows)
+    return Table("SOP classes", (*_COLUMNS, _COMMON), common)
 
 
 def _rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
@@ -40,37 +62,27 @@ def _rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _document(comparison: Comparison) -> list[Block]:
-    blocks: list[Block] = [
-        Heading(1, "DICOM conformance comparison"),
-        Paragraph(comparison.summary),
-        Heading(2, "SOP classes"),
-        Table("SOP classes, from who asks to who answers", _COLUMNS, _rows(comparison)),
-    ]
-    if comparison.keys:
-        rows = tuple(
-            (
-                f"({each.tag[:4]},{each.tag[4:]})",
-                each.keyword,
-                each.user,
-                each.provider,
-                each.verdict.value,
-                each.reason,
-            )
-            for each in comparison.keys
+def _keys(comparison: Comparison) -> Table:
+    rows = tuple(
+        (
+            f"({each.tag[:4]},{each.tag[4:]})",
+            each.keyword,
+            each.user,
+            each.provider,
+            each.verdict.value,
+            each.reason,
         )
-        headings = ("Tag", "Keyword", "Asked by", "Answered by", "Verdict", "Reason")
-        blocks += [Heading(2, "Query keys"), Table("Query keys", headings, rows)]
-    return blocks
+        for each in comparison.keys
+    )
+    return Table("Query keys", _OF_KEYS, rows)
 
 
 def _csv(comparison: Comparison) -> str:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*_COLUMNS, "Common transfer syntaxes"))
-    for row, each in zip(_rows(comparison), comparison.classes, strict=True):
-        common = ", ".join(map(syntax_name, each.common))
-        writer.writerow([_cell(cell) for cell in (*row, common)])
+    table = _whole(comparison)
+    writer.writerow(table.headings)
+    writer.writerows([_cell(cell) for cell in row] for row in table.rows)
     return out.getvalue()
 
 

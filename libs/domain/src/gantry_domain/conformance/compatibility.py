@@ -107,10 +107,10 @@ def compare(modality: Statement, pacs: Statement, ris: Statement | None = None) 
     """Compare what a modality needs with what a PACS, and a RIS, provide.
 
     Looked at are the classes that the modality speaks of as a user, and those images that the PACS
-    may send back to it.
+    may send back to it. Of a modality that was probed its use is not known.
     """
     classes: list[Compared] = []
-    for uid in _in_order(each.uid for each in modality.supports() if each.role is not Role.SCP):
+    for uid in _in_order(_spoken_of(modality)):
         provider = ris if ris is not None and service_of(uid) in _OF_RIS else pacs
         classes.append(_compared(uid, modality, provider))
     sends_back = _class_of(pacs, Role.SCU) & _class_of(modality, Role.SCP)
@@ -122,6 +122,14 @@ def compare(modality: Statement, pacs: Statement, ris: Statement | None = None) 
     keys = tuple(_keys(modality, ris or pacs))
     systems = [modality, pacs, *([ris] if ris else [])]
     return Comparison(tuple(each.product for each in systems), tuple(classes), keys)
+
+
+def _spoken_of(modality: Statement) -> Iterator[str]:
+    """The classes that it speaks of as a user. A probe finds none: then those that it takes."""
+    probed = modality.origin is Origin.PROBED
+    for each in modality.supports():
+        if each.role is not Role.SCP or (probed and each.supported):
+            yield each.uid
 
 
 def _class_of(statement: Statement, role: Role) -> set[str]:
@@ -157,6 +165,9 @@ _Decision = tuple[Verdict, str, str, tuple[str, ...]]
 
 def _decided(uid: str, user: Statement, provider: Statement) -> _Decision:
     asks, answers = _said(user, uid, Role.SCU), _said(provider, uid, Role.SCP)
+    if not asks and user.origin is Origin.PROBED:
+        reason = f"a probe does not tell whether {user.product} uses it, only that it takes it"
+        return Verdict.NOT_STATED, reason, f"read the statement of {user.product}", ()
     if not any(each.supported for each in asks):
         said = "says that it does not use it" if asks else "does not list it as an SCU"
         return Verdict.NOT_NEEDED, f"{user.product} {said}", "", ()

@@ -5,7 +5,7 @@ it said something of a class and cannot be read is listed, never guessed.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gantry_domain.conformance.columns import Columns, columns_of
@@ -30,7 +30,8 @@ from gantry_domain.conformance.names import (
 )
 from gantry_domain.conformance.registry import Service, service_of
 from gantry_domain.conformance.rows import Row, rows_of
-from gantry_domain.dictionary import KEYWORDS
+from gantry_domain.conformance.wrapped_names import unwrapped
+from gantry_domain.dictionary import KEYWORDS, UIDS
 
 _UID = re.compile(r"\b[12](?:\.(?:0|[1-9]\d*)){4,}")
 _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)")
@@ -72,7 +73,12 @@ def read_statement(content: bytes, *, name: str) -> Reading:
     """
     if content.lstrip()[:1] == b"{" or FORMAT.encode() in content[:200]:
         return Reading(from_json(content))
-    rows = tuple(rows_of(content.decode("utf-8", errors="replace")))
+    return read_rows(rows_of(content.decode("utf-8", errors="replace")), name=name)
+
+
+def read_rows(lines: Iterable[Row], *, name: str) -> Reading:
+    """A statement in rows, however they were come by."""
+    rows = tuple(unwrapped(lines))
     compared = tuple(compared_rows(rows))
     reader = _Reader({line for each in compared for line in each.lines})
     for row in rows:
@@ -115,8 +121,11 @@ class _Reader:
         if self._key(row):
             return
         if self._columns is not None and len(row.cells) == self._columns.count:
-            self._table_row(row, self._columns)
-            return
+            said = self._columns.cell(row, "uid")
+            if not said or _UID.search(said):
+                self._table_row(row, self._columns)
+                return
+            self._columns = None  # another table, of which we know no column
         self._line(row)
 
     def _speak_of_roles(self, row: Row) -> None:
@@ -206,6 +215,8 @@ class _Reader:
         if name is None:  # spoken of in a sentence
             return
         if not is_class(uid):
+            if uid in UIDS:  # of something else, as an application context
+                return
             self._unread.append(Unread(line=row.line, text=row.text, why="an unknown UID"))
             return
         self._end_of_list()
