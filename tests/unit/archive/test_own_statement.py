@@ -14,8 +14,10 @@ from gantry_domain import statuses, sub_operations
 from gantry_domain.attributes import ATTRIBUTES
 from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance import behaviour
+from gantry_domain.conformance.document import Table
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.model import Entity, Role, Statement
+from gantry_domain.conformance.tables import web_services
 from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.orders.attributes import PLACES, STATUS
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
@@ -132,6 +134,16 @@ def test_unused_sections_keep_their_heading(statement: Statement, outline: str) 
     for title in ("CDA", "Coded Terminology"):
         (place,) = (n for n, line in enumerate(lines) if line.startswith("#") and title in line)
         assert lines[place + 2] == "N/A"
+
+
+def test_codes_of_the_web_services_are_told_once(statement: Statement) -> None:
+    first, second = (table.rows for table in web_services(statement) if isinstance(table, Table))
+    assert len(first) == len(statement.web)
+    told = {(code, meaning) for code, meaning, _requests in second}
+    assert told == {(each.name, each.value) for web in statement.web for each in web.statuses}
+    assert len(told) == len(second)
+    (found,) = (requests for code, _, requests in second if code == "304")
+    assert found.startswith("all but store")
 
 
 def test_the_page_holds_every_class_and_the_picture(statement: Statement) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from gantry_archive.served_contexts import (
+    QUERY_OPTIONS,
+    RETRIEVAL_OPTIONS,
     proposed_contexts,
     query_contexts,
     storage_contexts,
@@ -92,7 +94,12 @@ def _query(settings: Settings) -> Entity:
             # Storage is supported beside a class of C-GET alone, and for requests of ours.
             *_accepted(supported, known_classes(settings), Role.SCU),
         ),
-        policies=_policies(settings, settings.query),
+        policies=_policies(
+            settings,
+            settings.query,
+            extended=f"of queries: {', '.join(QUERY_OPTIONS)}; "
+            f"of retrievals: {', '.join(RETRIEVAL_OPTIONS)}",
+        ),
         rejections=_rejections(_BEHIND),
     )
 
@@ -183,7 +190,9 @@ def _accepted(
             yield Support(uid=uid, name=class_name(uid), role=role, transfer_syntaxes=syntaxes)
 
 
-def _policies(settings: Settings, door: DimseDoor) -> tuple[Property, ...]:
+def _policies(
+    settings: Settings, door: DimseDoor, *, extended: str = "none"
+) -> tuple[Property, ...]:
     per_ae, per_host = door.max_associations_per_ae, door.max_associations_per_host
     facts: Mapping[str, object] = {
         "Largest PDU received": "unlimited" if door.max_pdu == 0 else f"{door.max_pdu} bytes",
@@ -198,6 +207,8 @@ def _policies(settings: Settings, door: DimseDoor) -> tuple[Property, ...]:
         "Transfer syntax of a context": "the first one of ours that is proposed; a partner may "
         "have an order of its own",
         "SOP classes of a caller": "those of the table; of a partner fewer may be taken",
+        "SOP Class Extended Negotiation": extended,
+        "SOP Class Common Extended Negotiation": "not supported: it is ignored",
         "ACSE time-out": _seconds(door.acse_timeout.total_seconds()),
         "DIMSE time-out": _seconds(door.dimse_timeout.total_seconds()),
         "Idle time-out": _seconds(door.network_timeout.total_seconds()),
@@ -226,4 +237,7 @@ def _rejections(rejections: Mapping[Rejection, str]) -> tuple[RejectionClaim, ..
 
 
 def _seconds(value: float) -> str:
+    for unit, letter in ((86400, "d"), (3600, "h"), (60, "min")):
+        if value > unit and value % unit == 0:
+            return f"{value / unit:g} {letter}"
     return f"{value:g} s"

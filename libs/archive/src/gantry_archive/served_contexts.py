@@ -1,6 +1,6 @@
 """What our DIMSE ports accept and what we propose: for the servers, and for what we say of them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -19,6 +19,21 @@ from gantry_domain.information_models import (
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_domain.transfer_syntaxes import TRANSFER_SYNTAXES
 from gantry_runtime.settings import Settings
+
+# The options of extended negotiation in their order (PS3.4 C.5.1.1, C.5.2.1), all of which are
+# granted to whom asks for them.
+QUERY_OPTIONS = (
+    "relational queries",
+    "dates and times as one range",
+    "names by what they mean (fuzzy)",
+    "time zones",
+)
+RETRIEVAL_OPTIONS = ("relational retrievals",)
+
+
+def granted(options: Collection[str]) -> bytes:
+    """The service-class-application-information that grants these, a byte each."""
+    return b"\1" * len(options)
 
 
 def storage_contexts(settings: Settings) -> SupportedContexts:

@@ -153,8 +153,13 @@ def _constraints(annotation: Any, metadata: Any) -> Iterator[str]:
 def _meaning(kind: type[BaseModel], name: str) -> str:
     for owner in kind.__mro__:
         if issubclass(owner, BaseModel) and name in owner.__annotations__:
-            return _docstrings(owner).get(name, "")
+            return _for_people(_docstrings(owner).get(name, ""))
     return ""
+
+
+def _for_people(text: str) -> str:
+    """Without what is Python's."""
+    return text.replace("; None:", "; not set:").replace("None:", "Not set:").replace("`", "")
 
 
 @cache

@@ -21,7 +21,12 @@ from gantry_archive.cluster_slots import slots_of
 from gantry_archive.destinations import destination_timeouts, destinations
 from gantry_archive.dimse_door import partners_of, server_limits, server_tls, user_identities
 from gantry_archive.readiness import tell_readiness
-from gantry_archive.served_contexts import query_contexts
+from gantry_archive.served_contexts import (
+    QUERY_OPTIONS,
+    RETRIEVAL_OPTIONS,
+    granted,
+    query_contexts,
+)
 from gantry_dimse.command import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from gantry_dimse.handover import Handover
 from gantry_dimse.operations import Operation, OperationKey
@@ -46,10 +51,6 @@ _QUESTIONS = 4
 _FIRST_PAGES = 4
 # Objects that are opened, some of them decoded, at a time, of one process.
 _READERS = 4
-# The options of extended negotiation (PS3.4 C.5.1.1, C.5.2.1): relational queries and retrievals;
-# of queries, dates and times together, names by what they mean, and time zones.
-_OF_QUERIES = b"\1\1\1\1"
-_OF_RETRIEVALS = b"\1"
 # A cancelled or abandoned question keeps its thread for no longer.
 _SEARCH_LIMIT = timedelta(seconds=10)
 _CHECK_SECONDS = 5.0
@@ -199,7 +200,8 @@ def make_server(
         supported=query_contexts(settings),
         operations=operations,
         extended={
-            uid: _OF_QUERIES if field == C_FIND_RQ else _OF_RETRIEVALS for field, uid in operations
+            uid: granted(QUERY_OPTIONS if field == C_FIND_RQ else RETRIEVAL_OPTIONS)
+            for field, uid in operations
         },
         observer=AssociationWatch(partners, metrics.ASSOCIATIONS),
         slots=slots,

@@ -32,7 +32,7 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section(f"A.4.2.{following}", "Transfer Syntaxes", lists.tables())
     yield Section(f"A.4.2.{following + 1}", "Status Codes", all_statuses(statement))
     yield Section(f"A.4.2.{following + 2}", "Query Keys", all_keys(statement))
-    yield Section(f"A.4.2.{following + 3}", "Web Services", [tables.web_services(statement)])
+    yield Section(f"A.4.2.{following + 3}", "Web Services", tables.web_services(statement))
     yield Section("A.4.3", "Network Interfaces", text(INTERFACES))
     yield Section("A.4.4", "Configuration")
     yield Section(

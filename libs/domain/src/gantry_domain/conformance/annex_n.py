@@ -55,7 +55,7 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section("5.2", "DIMSE Services")
     for number, title, service in _SERVICES:
         yield Section(number, title, _service(statement, service, lists))
-    yield Section("5.3", "DICOM Web Services", [tables.web_services(statement)])
+    yield Section("5.3", "DICOM Web Services", tables.web_services(statement))
     yield Section("5.4", "Media Services", [])
     yield Section("5.5", "Transformation of DICOM to CDA", [])
     yield Section("5.6", "Support of Character Sets", [tables.character_sets(statement)])

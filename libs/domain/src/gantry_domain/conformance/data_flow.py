@@ -66,7 +66,7 @@ def _arrow(begin: int, end: int, y: int, *, back: bool = True) -> str:
 
 
 def _text(text: str, x: int, middle: int, *, bold: bool = False) -> str:
-    lines = wrap(text, 26) or [""]
+    lines = wrap(text, 24) or [""]
     first = middle - (len(lines) - 1) * _LINE // 2 + 4
     spans = "".join(
         f'<tspan x="{x}" y="{first + n * _LINE}">{escape(line)}</tspan>'

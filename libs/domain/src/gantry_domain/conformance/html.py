@@ -8,6 +8,7 @@ from gantry_domain.conformance.document import Block, Document, Heading, Paragra
 _CODE = re.compile(r"[\d.]{5,}|\([0-9A-F]{4},[0-9A-F]{4}\)")
 
 _WIDEST_WORD = 30
+_FEW_ROWS = 15
 _STYLE = """
 @page { size: A4; margin: 18mm 15mm 18mm 15mm;
   @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; } }
@@ -27,7 +28,8 @@ th { background: #e8eef2; }
 thead { display: table-header-group; }
 td.long { overflow-wrap: anywhere; min-width: 35mm; }
 td.code { white-space: nowrap; font-size: 8pt; }
-tr { break-inside: avoid; }
+tr, table.short { break-inside: avoid; }
+tbody tr:first-child { break-before: avoid; }
 figure { margin: 4mm 0; break-inside: avoid; }
 svg { max-width: 100%; height: auto; }
 @media print { body { max-width: none; margin: 0; padding: 0; } }
@@ -66,7 +68,8 @@ def _rendered(block: Block) -> str:
         case Table(caption, headings, rows):
             head = "".join(f"<th>{escape(each)}</th>" for each in headings)
             body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+            short = ' class="short"' if len(rows) <= _FEW_ROWS else ""
             return (
-                f"<table><caption>{escape(caption)}</caption>\n"
+                f"<table{short}><caption>{escape(caption)}</caption>\n"
                 f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
             )

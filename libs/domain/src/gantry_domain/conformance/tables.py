@@ -158,23 +158,39 @@ def query_keys(statement: Statement, service: str) -> Block:
     return Table(f"Keys of {service}", ("Level", "Tag", "Keyword", "Matching"), rows)
 
 
-def web_services(statement: Statement) -> Block:
-    """The requests of the web services."""
-    if not statement.web:
-        return Paragraph(NOT_APPLICABLE)
-    return Table(
-        "Requests of the web services",
-        ("Request", "Method and path", "Media types", "Status codes"),
-        tuple(
-            (
-                each.name,
-                f"{each.method} {each.path}",
-                ", ".join(each.media_types),
-                "; ".join(f"{status.name} {status.value}" for status in each.statuses),
-            )
-            for each in statement.web
-        ),
+def web_services(statement: Statement) -> list[Block]:
+    """The requests of the web services, and what their status codes mean."""
+    requests = tuple(
+        (
+            each.name,
+            f"{each.method} {each.path}",
+            ", ".join(each.media_types),
+            ", ".join(status.name for status in each.statuses),
+        )
+        for each in statement.web
     )
+    meanings: dict[tuple[str, str], list[str]] = {}
+    for each in statement.web:
+        for status in each.statuses:
+            meanings.setdefault((status.name, status.value), []).append(each.name)
+    statuses = tuple(
+        (code, meaning, _of_requests(names, [each.name for each in statement.web]))
+        for (code, meaning), names in sorted(meanings.items())
+    )
+    if not requests:
+        return []
+    columns = ("Request", "Method and path", "Media types", "Status codes")
+    return [
+        Table("Requests of the web services", columns, requests),
+        Table("Status codes of the web services", ("Status code", "Meaning", "Requests"), statuses),
+    ]
+
+
+def _of_requests(names: Sequence[str], every: Sequence[str]) -> str:
+    others = [each for each in every if each not in names]
+    if not others:
+        return "all"
+    return f"all but {', '.join(others)}" if len(others) < len(names) else ", ".join(names)
 
 
 def addresses(entities: Sequence[Entity]) -> Table:
