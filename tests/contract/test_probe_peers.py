@@ -1,13 +1,6 @@
 """A probe learns of other products what they are configured to accept."""
 
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from gantry_archive.probing import Called, Probed, probe
 from gantry_dimse.requesting import Timeouts
@@ -21,9 +14,7 @@ from gantry_domain.information_models import (
 )
 from gantry_domain.sop_classes import VERIFICATION
 from gantry_testkit.door import EXPLICIT, IMPLICIT, JPEG_BASELINE, JPEG_LOSSLESS
-from gantry_testkit.peers import dcmqrscp, orthanc, storescp
-from gantry_testkit.ports import free_port
-from gantry_testkit.waiting import until
+from gantry_testkit.peers import dcmqrscp, orthanc, storescp, wlmscpfs
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 UNKNOWN = "1.2.3.4.5"
@@ -94,31 +85,8 @@ def test_orthanc(tmp_path: Path) -> None:
     assert UNKNOWN not in found
 
 
-@contextmanager
-def wlmscpfs(folder: Path) -> Iterator[int]:
-    """dcmtk's worklist server; yields its port."""
-    program = shutil.which("wlmscpfs")
-    if program is None:
-        pytest.skip("wlmscpfs is not installed")
-    (folder / "WORKLIST").mkdir()
-    (folder / "WORKLIST" / "lockfile").touch()
-    port = free_port()
-    server = subprocess.Popen([program, "-s", "-dfp", str(folder), str(port)])
-
-    def answers() -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        until(answers, "wlmscpfs answers")
-        yield port
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
 def test_wlmscpfs(tmp_path: Path) -> None:
-    with wlmscpfs(tmp_path) as port:
-        found = accepted(probed(port, "WORKLIST"))
+    with wlmscpfs(tmp_path) as peer:
+        found = accepted(probed(peer.port, peer.ae_title))
     assert found.keys() == {VERIFICATION, MODALITY_WORKLIST_FIND}
     assert found[MODALITY_WORKLIST_FIND] == {EXPLICIT, IMPLICIT, BIG_ENDIAN}

@@ -79,6 +79,9 @@ def test_a_comparison_goes_to_a_file(
     sheet = tmp_path / "sheet.csv"
     assert show_comparison(*files, None, form="csv", output=str(sheet)) == 0
     assert "Incompatible" in sheet.read_text()
+    named = f"Scanner 1={files[0]}", f"PACS={files[1]}"
+    assert show_comparison(*named, None, form="csv", output=str(sheet)) == 0
+    assert ",Scanner 1,PACS,Incompatible," in sheet.read_text()
     assert "1 Incompatible; something has to change" in capsys.readouterr().err
 
 

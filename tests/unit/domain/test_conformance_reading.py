@@ -3,6 +3,7 @@
 The documents of the project's sources are read whole where they lie beside it.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,13 @@ def test_keys() -> None:
         Verdict.INCOMPATIBLE,
         Verdict.INCOMPATIBLE,
     ]
+    # The RIS answers for the worklist alone.
+    listed = replace(asked[0], service=Service.WORKLIST.value)
+    found = compare(
+        stated("CT", keys=(*asked, listed)), stated("PACS", keys=answered), stated("RIS")
+    ).keys
+    assert [each.provider for each in found] == ["PACS", "PACS", "PACS", "RIS"]
+    assert [each.verdict for each in found][-1] is Verdict.NOT_STATED
     silent = compare(stated("CT", keys=asked), stated("RIS")).keys
     assert {each.verdict for each in silent} == {Verdict.NOT_STATED}
 

@@ -49,12 +49,16 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One port as one caller: how many associations it took, and what differs."""
+    """One port as one caller: how many associations it took, and what differs.
+
+    `rejected`: as it was stated that this caller is.
+    """
 
     port: Port
     calling_ae: str
     associations: int
     differences: tuple[str, ...]
+    rejected: Rejection | None = None
 
 
 def ports_of(settings: Settings) -> tuple[Port, ...]:
@@ -132,7 +136,8 @@ def _check(
         found = (f"associations are accepted that are stated to be rejected {_numbers(rejection)}",)
     else:
         found = tuple(differences(stated, accepted_as_scp(probed.statement.supports())))
-    return Checked(port, calling_ae, probed.associations, found)
+    rejected = rejection if probed.stopped is not None and not found else None
+    return Checked(port, calling_ae, probed.associations, found, rejected)
 
 
 def _expected(

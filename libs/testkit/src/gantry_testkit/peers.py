@@ -1,4 +1,4 @@
-"""Real archives as peers: dcmtk's storescp and dcmqrscp, Orthanc; each on loopback, in a folder."""
+"""Real archives as peers, each in a folder: dcmtk's storescp, dcmqrscp and wlmscpfs, Orthanc."""
 
 import json
 import shutil
@@ -138,6 +138,18 @@ def dcmqrscp(folder: Path, *, port: int = 0) -> Iterator[Archive]:
     command = [_program("dcmqrscp"), "-c", str(configuration)]
     with _running(command, folder, port, {"TCP_NODELAY": "1"}):
         yield Archive("DCMQRSCP", port, received)
+
+
+@contextmanager
+def wlmscpfs(folder: Path, *, port: int = 0) -> Iterator[Archive]:
+    """dcmtk's worklist server, without orders; its folder is its AE title."""
+    worklist = folder / "WORKLIST"
+    worklist.mkdir(parents=True, exist_ok=True)
+    (worklist / "lockfile").touch()
+    port = port or free_port()
+    command = [_program("wlmscpfs"), "-s", "-dfp", str(folder), str(port)]
+    with _running(command, folder, port, {"TCP_NODELAY": "1"}):
+        yield Archive("WORKLIST", port, worklist)
 
 
 @contextmanager

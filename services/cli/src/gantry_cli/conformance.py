@@ -103,9 +103,12 @@ def check_ourselves(settings: Settings, *, classes: Iterable[str] | None = None)
         found = len(checked.differences)
         number += found
         port = f"port {checked.port.number}{', TLS' if checked.port.tls else ''}"
+        rejected = checked.rejected
+        how = "" if rejected is None else f": rejected {'/'.join(map(str, rejected[:3]))} as stated"
         click.echo(
             f"{checked.port.name} ({port}) as {checked.calling_ae}: {checked.associations} "
-            f"associations, {found or 'no'} difference{'s'[: found != 1]}"
+            f"association{'s'[: checked.associations != 1]}, "
+            f"{found or 'no'} difference{'s'[: found != 1]}{how}"
         )
         for difference in checked.differences:
             click.echo(f"  {difference}")

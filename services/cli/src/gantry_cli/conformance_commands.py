@@ -108,7 +108,7 @@ def conformance_compare(
     """Compare what a modality needs with what a PACS, and a RIS, provide.
 
     Each is a file (our JSON, XLSX, PDF, CSV, Markdown, HTML, text), FILE#NAME for a column of a
-    comparison within a document, or the word own for this Gantry.
+    comparison within a document, or the word own for this Gantry. NAME=FILE is called NAME.
     """
     from gantry_cli.conformance_files import show_comparison
 

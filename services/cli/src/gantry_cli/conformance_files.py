@@ -1,5 +1,6 @@
 """`gantry conformance lint` and `compare`: statements of others, read from files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -58,6 +59,10 @@ def show_comparison(
 
 
 def _statement(place: str) -> Statement:
+    """The statement of an argument of `compare`: NAME=FILE is called NAME in it."""
+    name, _, file = place.partition("=")
+    if file and "/" not in name and not Path(place).exists():
+        return replace(_statement(file), product=name)
     if place == OWN:
         return whole_statement(load_settings())
     file, _, column = place.partition("#")

@@ -10,7 +10,7 @@ from gantry_domain.conformance.markdown import to_markdown
 from gantry_domain.conformance.registry import syntax_name
 
 _COLUMNS = ("Service", "SOP class", "UID", "SCU", "SCP", "Verdict", "Reason", "What to change")
-_OF_KEYS = ("Tag", "Keyword", "Asked by", "Answered by", "Verdict", "Reason")
+_OF_KEYS = ("Service", "Tag", "Keyword", "Asked by", "Answered by", "Verdict", "Reason")
 _COMMON = "Common transfer syntaxes"
 # A spreadsheet takes what begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t")
@@ -65,6 +65,7 @@ def _rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
 def _keys(comparison: Comparison) -> Table:
     rows = tuple(
         (
+            each.service,
             f"({each.tag[:4]},{each.tag[4:]})",
             each.keyword,
             each.user,

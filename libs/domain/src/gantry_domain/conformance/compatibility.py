@@ -60,6 +60,7 @@ class Compared:
 class ComparedKey:
     """One key of a query between who asks and who answers."""
 
+    service: str
     tag: str
     keyword: str
     user: str
@@ -119,7 +120,7 @@ def compare(modality: Statement, pacs: Statement, ris: Statement | None = None) 
         for uid in _in_order(sends_back)
         if service_of(uid) is Service.STORAGE
     ]
-    keys = tuple(_keys(modality, ris or pacs))
+    keys = tuple(_keys(modality, pacs, ris or pacs))
     systems = [modality, pacs, *([ris] if ris else [])]
     return Comparison(tuple(each.product for each in systems), tuple(classes), keys)
 
@@ -236,12 +237,19 @@ def _syntaxes(supports: Iterable[Support]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(uid for each in stated for uid in each or ()))
 
 
-def _keys(modality: Statement, provider: Statement) -> Iterator[ComparedKey]:
+def _keys(modality: Statement, pacs: Statement, ris: Statement) -> Iterator[ComparedKey]:
+    """Those of the worklist are answered by the RIS, the others by the PACS."""
     asked = {(each.service, each.tag): each for each in modality.keys if each.role is Role.SCU}
-    answered = {(each.service, each.tag): each for each in provider.keys if each.role is Role.SCP}
-    for place, key in asked.items():
-        verdict, reason = _key(key, answered.get(place), provider)
+    for key in asked.values():
+        provider = ris if key.service == Service.WORKLIST.value else pacs
+        answered = [
+            each
+            for each in provider.keys
+            if each.role is Role.SCP and (each.service, each.tag) == (key.service, key.tag)
+        ]
+        verdict, reason = _key(key, answered[0] if answered else None, provider)
         yield ComparedKey(
+            service=key.service,
             tag=key.tag,
             keyword=key.keyword,
             user=modality.product,
