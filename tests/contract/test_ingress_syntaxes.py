@@ -1,18 +1,11 @@
 """Every storage class in every transfer syntax: negotiated, and stored as it was sent."""
 
-import struct
-import zlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import product
 from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from gantry_archive.staging import Stager
 from gantry_dimse.contexts import SupportedContexts
@@ -23,14 +16,12 @@ from gantry_domain.private_sop_classes import PRIVATE_SOP_CLASSES
 from gantry_domain.receipts import Receipt
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_domain.transfer_syntaxes import (
-    DEFLATED,
-    EXPLICIT_VR_BIG_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
     TRANSFER_SYNTAXES,
 )
 from gantry_ingress.reception import StoreService
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.door import Door
+from gantry_testkit.tiny_objects import OTHER_CLASS, data_set, instance_uid
 
 MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids from 1 to 255
 
@@ -51,63 +42,6 @@ MEDSTRAT = [
     4.1.1.129 4.1.1.481.1 4.1.1.481.2 4.1.1.481.3 4.1.1.481.4 4.1.1.481.5 4.1.1.481.6 4.1.1.481.7
     """.split()
 ]
-
-OTHER_CLASS = "1.2.3.4.5"
-
-
-_CLASSES = {uid: n for n, uid in enumerate([*STORAGE_CLASSES, OTHER_CLASS])}
-_SYNTAXES = {uid: n for n, uid in enumerate(TRANSFER_SYNTAXES)}
-
-
-def instance_uid(SOPClassUID: str, transfer_syntax: str) -> str:
-    """One that names the pair, so that an object cannot be taken for another."""
-    return f"1.2.3.{_CLASSES[SOPClassUID]}.{_SYNTAXES[transfer_syntax]}"
-
-
-@cache
-def body(*, implicit: bool, little: bool, encapsulated: bool) -> bytes:
-    ds = Dataset()
-    ds.PatientID = "PROBE"
-    ds.StudyInstanceUID = "1.2.3"
-    ds.SeriesInstanceUID = "1.2.3.5"
-    if encapsulated:
-        ds.add_new("PixelData", "OB", encapsulate([b"not a real frame"]))
-        ds["PixelData"].is_undefined_length = True
-    else:
-        ds.add_new("PixelData", "OW", bytes(range(16)))
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = little, implicit
-    write_dataset(buffer, ds)
-    return buffer.getvalue()
-
-
-def uid_element(tag: int, uid: str, *, implicit: bool, little: bool) -> bytes:
-    """By hand: pydicom would take most of the time of these tests."""
-    order = "<" if little else ">"
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    head = struct.pack(f"{order}HH", 8, tag)
-    if implicit:
-        return head + struct.pack(f"{order}L", len(value)) + value
-    return head + b"UI" + struct.pack(f"{order}H", len(value)) + value
-
-
-@cache
-def data_set(SOPClassUID: str, transfer_syntax: str) -> bytes:
-    """A tiny object in a transfer syntax, of even length."""
-    implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-    little = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
-    SOPInstanceUID = instance_uid(SOPClassUID, transfer_syntax)
-    encapsulated = TRANSFER_SYNTAXES[transfer_syntax].encapsulated
-    content = (
-        uid_element(0x0016, SOPClassUID, implicit=implicit, little=little)
-        + uid_element(0x0018, SOPInstanceUID, implicit=implicit, little=little)
-        + body(implicit=implicit, little=little, encapsulated=encapsulated)
-    )
-    if transfer_syntax not in DEFLATED:
-        return content
-    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    content = deflater.compress(content) + deflater.flush()
-    return content + b"\0" * (len(content) % 2)
 
 
 def batches(pairs: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
