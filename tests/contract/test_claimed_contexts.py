@@ -1,7 +1,7 @@
 """Each presentation context that our conformance statement claims as an SCU is put to use.
 
 As an SCP: `test_conformance_check` for every port, and `test_ingress_syntaxes`, where an object of
-each class is taken in each transfer syntax. Verification: `test_send`; C-FIND and C-MOVE: `test_pull`.
+each class is taken in each transfer syntax. The other services as an SCU: `test_send`, `test_pull`.
 """
 
 from collections.abc import Callable, Iterator

@@ -161,7 +161,13 @@ def test_what_runs_does_what_it_says(
         # That nothing differs could also mean that nothing is stated.
         images = (CT, MR, US, PRIVATE)
         for title, classes in taken.items():
-            probed = probe(at(ports[0].number, title), name="X", classes=images, pause=0.0)
+            probed = probe(
+                at(ports[0].number, title),
+                name="X",
+                classes=images,
+                transfer_syntaxes=(EXPLICIT,),
+                pause=0.0,
+            )
             assert accepted_as_scp(probed.statement.supports()).keys() == classes
         over_tls = [line for line in lines if "TLS) as CT01" in line]
         assert len(over_tls) == (4 if doors.settings.listen.tls_port else 0)
