@@ -189,7 +189,8 @@ def test_a_door_that_takes_less_is_found(open_door: OpenDoor, tmp_path: Path) ->
         settings,
         supported=SupportedContexts(storage_classes=[CT], transfer_syntaxes=syntaxes),
     )
-    ((first, second),) = (each.differences for each in checked(door, settings))
+    ((commitment, first, second),) = (each.differences for each in checked(door, settings))
+    assert commitment.endswith(f"({COMMITMENT}) is stated and not accepted")
     assert first == (
         f"CT Image Storage ({CT}) is stated and not accepted in Implicit VR Little Endian"
     )
