@@ -126,19 +126,28 @@ def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:
 def _page_of(query: Query, sight: Sight, terms: tuple[Term, ...], shape: Shape) -> Statement:
     values, page = Values(), query.page
     # The terms come last: where the next page begins.
-    columns = ", ".join([*shape.columns, *(term.expression for term in terms)])
+    columns = [*shape.columns, *(term.expression for term in terms)]
+    named = ", ".join(f"{column} AS c{number}" for number, column in enumerate(columns))
     order = terms
     if query.level is Level.PATIENT:
         # Studies are what is searched: of each patient the newest that matches.
-        columns = f"DISTINCT ON ({PATIENT}) {columns}"
+        named = f"DISTINCT ON ({PATIENT}) {named}"
         order = (*terms, *terms_of(replace(query, level=Level.STUDY)))
-    text = (
-        f"SELECT {columns} FROM {_source(query.level, shape)}"
+    matches = (
+        f"SELECT {named} FROM {_source(query.level, shape)}"
         f" WHERE {_conditions(query, sight, terms, values)} {order_by(order)}"
         f" LIMIT {values.number(page.limit + 1)}"
     )
     if page.offset:
-        text += f" OFFSET {values.number(page.offset)}"
+        matches += f" OFFSET {values.number(page.offset)}"
+    # What becomes of a column is done for the matches of the page alone: JSON is turned into text
+    # before matches are sorted, where that stands in the same SELECT.
+    chosen = [shape.chosen(f"c{number}", number) for number in range(len(columns))]
+    again = [
+        replace(term, expression=f"c{number}")
+        for number, term in enumerate(terms, start=len(shape.columns))
+    ]
+    text = f"SELECT {', '.join(chosen)} FROM ({matches}) AS page {order_by(again)}"
     return Statement(text, values)
 
 
