@@ -28,6 +28,7 @@ def test_index_definitions_are_those_of_the_schema(postgres_url, empty_database_
     """Alembic does not compare expressions, predicates and methods; PostgreSQL's own text does."""
     migrated, created = make_engine(postgres_url), make_engine(empty_database_url)
     with transaction(created) as connection:
+        connection.execute(sa.text("CREATE EXTENSION pg_trgm"))
         metadata.create_all(connection)
 
     def definitions(engine):
@@ -51,6 +52,26 @@ def test_index_definitions_are_those_of_the_schema(postgres_url, empty_database_
     assert definitions(migrated) == definitions(created)
     migrated.dispose()
     created.dispose()
+
+
+def test_without_the_right_to_create_extensions_only_an_index_is_missing(
+    postgres_server, empty_database_url
+):
+    owner = make_engine(empty_database_url)
+    with transaction(owner) as connection:
+        connection.execute(sa.text("CREATE ROLE tenant LOGIN"))
+        connection.execute(sa.text("GRANT CREATE ON SCHEMA public TO tenant"))
+    url = sa.make_url(empty_database_url).set(username="tenant")
+    migrations.upgrade(url.render_as_string(hide_password=False))
+    assert migrations.is_current(empty_database_url)
+    with transaction(owner) as connection:
+        found = connection.scalars(
+            sa.text("SELECT indexname FROM pg_indexes WHERE indexname ~ 'trigrams|newest'")
+        )
+        assert found.all() == ["ix_study_newest"]
+        connection.execute(sa.text("DROP OWNED BY tenant"))
+        connection.execute(sa.text("DROP ROLE tenant"))
+    owner.dispose()
 
 
 def test_headers_are_stored_uncompressed_out_of_line(postgres_url):

@@ -7,6 +7,7 @@ this level is ignored too, but the answer says so.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from gantry_domain.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, Attribute, Level, attributes_at
 from gantry_domain.dictionary import KEYWORDS, VRS
@@ -85,7 +86,7 @@ def parse_search(
         Key(BY_KEYWORD[keyword], OneOf(parse_uids(uid, parameter=keyword)))
         for keyword, uid in within.items()
     ]
-    include = set(_required(level, within))
+    include = set(_required(level, frozenset(within)))
     warnings, ignored = [], []
     loosely = any(_flag(items, "fuzzymatching"))
     by_letters: list[str] = []
@@ -133,18 +134,19 @@ def parse_search(
     return SearchRequest(query, tuple(warnings), any(_flag(items, "count")))
 
 
-def _required(level: Level, within: Mapping[str, str]) -> Iterator[str]:
+@cache
+def _required(level: Level, within: frozenset[str]) -> frozenset[str]:
     """The tags that every match has; those of the levels above only where the path names none."""
-    yield from _ALWAYS
     levels = [level, Level.PATIENT] if level is Level.STUDY else [level]
     if level is not Level.STUDY:
         named = {Level.PATIENT: "StudyInstanceUID", Level.STUDY: "StudyInstanceUID"}
         named[Level.SERIES] = "SeriesInstanceUID"
         levels += [above for above in _ABOVE[level] if named[above] not in within]
-    yield from (attribute.tag for attribute in attributes_at(*levels) if attribute.required)
-    yield from (BY_KEYWORD[keyword].tag for keyword in _PARENT_UIDS[level])
+    tags = {attribute.tag for attribute in attributes_at(*levels) if attribute.required}
+    tags |= {BY_KEYWORD[keyword].tag for keyword in _PARENT_UIDS[level]}
     if level is Level.INSTANCE:
-        yield BY_KEYWORD["AvailableTransferSyntaxUID"].tag
+        tags.add(BY_KEYWORD["AvailableTransferSyntaxUID"].tag)
+    return _ALWAYS | tags
 
 
 def _inner_key(name: str, value: str, attribute: Attribute | None, level: Level) -> Key | None:

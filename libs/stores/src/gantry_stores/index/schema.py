@@ -156,6 +156,15 @@ study = Table(
         "pk",
         postgresql_where=text("patient_name_beginnings IS NULL"),
     ),
+    # What has a wildcard in front is found by these; the extension may be missing, for all that is
+    # lost then is speed.
+    Index(
+        "ix_study_trigrams",
+        "patient_id",
+        "accession_number",
+        postgresql_using="gin",
+        postgresql_ops={"patient_id": "gin_trgm_ops", "accession_number": "gin_trgm_ops"},
+    ),
     Index("ix_study_modalities_in_study", "modalities_in_study", postgresql_using="gin"),
     Index(
         "ix_study_not_judged",
