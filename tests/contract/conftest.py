@@ -7,6 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 import pydicom
@@ -35,6 +36,7 @@ from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
 from gantry_query.dimse import Pools, make_server
 from gantry_query.event_feed import EventFeed
+from gantry_query.order_door import OrderDoor
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -185,6 +187,7 @@ def _served(
     *,
     access: Access | None = None,
     deletes: bool = True,
+    orders: bool = True,
 ) -> Iterator[str]:
     decoder = Decoder()
     commits = ThreadPoolExecutor(8)
@@ -199,6 +202,7 @@ def _served(
         transfers=Threads(16),
         door=_store_door(store, commits, [] if published is None else published),
         feed=EventFeed(engine, questions, stopping=ending.is_set),
+        orders=OrderDoor(ZoneInfo("Asia/Hong_Kong"), orders),
         deletes=deletes,
     )
     with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,12 +21,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydicom import Dataset
 from pynetdicom import build_context
+from pynetdicom.sop_class import ModalityPerformedProcedureStep as MPPS
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 
 from blackbox.datasets import image, new_uid, write
 from blackbox.dicomweb import Archive
-from blackbox.findscu import findscu
+from blackbox.findscu import findscu, worklist
 from blackbox.peers import free_port, storescp
 from blackbox.run import ROOT, SERVICES, Gantry
 from blackbox.scu import associate, contexts_of, send
@@ -61,6 +64,7 @@ partners:
   - {{ae_title: DOWN, address: '127.0.0.1:{down}'}}
 routes:
   - {{name: everything, send_to: [STORESCP, DOWN]}}
+worklist: {{performed_to: [DOWN]}}
 forward: {{backoff: {{first: 300ms, longest: 1s}}, late_after: 2s}}
 """
 
@@ -108,6 +112,7 @@ class Traffic:
         web.retrieve(study, series, wanted[0])
         assert findscu(run.port("find"), "STUDY", f"StudyInstanceUID={study}").matches
         self._getscu(study)
+        self._order()
 
     def _strangers(self) -> None:
         port = self.run.port("dimse")
@@ -120,6 +125,26 @@ class Traffic:
         find = [build_context(FIND)]
         assert associate(self.run.port("find"), find, called_ae="NOBODY").is_rejected
         assert httpx.get(self.run.http.base_url.join("/dicomweb/studies")).status_code == 401
+
+    def _order(self) -> None:
+        """An order that comes, is looked for and is performed."""
+        number = new_uid()
+        order = (
+            f"MSH|^~\\&|RIS|HOSP|GANTRY|HOSP|20261121080000||ORM^O01|{number}|P|2.3.1\r"
+            f"PID|||{number}||CHAN^TAI MAN\rORC|NW|{number[-16:]}||||||||||\r"
+            f"OBR|1|{number[-16:]}||CTHEAD^CT\r"
+        )
+        with socket.create_connection(("127.0.0.1", self.run.port("hl7")), timeout=60) as sock:
+            sock.sendall(b"\x0b" + order.encode() + b"\x1c\r")
+            assert b"MSA|AA|" in sock.recv(65536)
+        assert worklist(self.run.port("orders"), "PatientID", "Modality").status == "Success"
+        step, item = Dataset(), Dataset()
+        item.StudyInstanceUID = new_uid()
+        step.ScheduledStepAttributesSequence = [item]
+        step.PerformedProcedureStepStatus = "IN PROGRESS"
+        assoc = associate(self.run.port("orders"), [build_context(MPPS)])
+        assert assoc.send_n_create(step, MPPS, new_uid())[0].Status == 0
+        assoc.release()
 
     def _getscu(self, study: str) -> None:
         with_study = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}"]

@@ -91,6 +91,7 @@ def test_the_dashboard_follows_the_flow() -> None:
         "Judge",
         "Forward",
         "Read",
+        "Orders",
     ]
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))

@@ -12,6 +12,7 @@ from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.information_models import (
     INFORMATION_MODELS,
     MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_WORKLIST_FIND,
     STUDY_ROOT_FIND,
     STUDY_ROOT_MOVE,
     WORKLIST_CLASSES,
@@ -77,5 +78,7 @@ def proposed_contexts(settings: Settings) -> Iterator[ProposedContext]:
     yield ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)
     for uid in (STUDY_ROOT_FIND, STUDY_ROOT_MOVE):
         yield ProposedContext(uid, (IDENTIFIER_SYNTAX,))
+    if settings.worklist.polls:
+        yield ProposedContext(MODALITY_WORKLIST_FIND, (IDENTIFIER_SYNTAX,))
     if settings.worklist.performed_to:
         yield ProposedContext(MODALITY_PERFORMED_PROCEDURE_STEP, MESSAGE_SYNTAXES)

@@ -27,7 +27,8 @@ class Grant(Section):
     """What a client may do."""
 
     scopes: Annotated[
-        tuple[Literal["read", "review", "store", "delete"], ...], Field(strict=False, min_length=1)
+        tuple[Literal["read", "review", "store", "delete", "order"], ...],
+        Field(strict=False, min_length=1),
     ] = ("read",)
     partitions: Annotated[tuple[PartitionName, ...] | None, Field(strict=False, min_length=1)] = (
         None

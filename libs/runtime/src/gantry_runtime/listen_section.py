@@ -1,6 +1,7 @@
 """What the configuration says of listeners: the address, the ports for TLS, proxies before them."""
 
 from ipaddress import ip_address
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -33,8 +34,10 @@ class Listen(Section):
     """The port of the front door over TLS, taken as it is written; None: there is none."""
     query_tls_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The port of query and retrieve over TLS, likewise."""
+    hl7_tls_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port of HL7 over TLS, likewise."""
     tls_certificate: str | None = None
-    """The certificate of both with the chain, PEM."""
+    """The certificate of all with the chain, PEM."""
     tls_key: str | None = None
     """The key, PEM; a password is in GANTRY_TLS_KEY_PASSWORD."""
     tls_ca: str | None = None
@@ -44,16 +47,22 @@ class Listen(Section):
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        ports = {"tls_port": self.tls_port, "query_tls_port": self.query_tls_port}
+        ports = {
+            "tls_port": self.tls_port,
+            "query_tls_port": self.query_tls_port,
+            "hl7_tls_port": self.hl7_tls_port,
+        }
         wanted = [name for name, port in ports.items() if port is not None]
         if wanted and not (self.tls_certificate and self.tls_key):
             raise ValueError(f"{wanted[0]} needs tls_certificate and tls_key")
         if not wanted and (self.tls_certificate or self.tls_key or self.tls_ca):
             raise ValueError(
-                "the TLS files are of no use without tls_port, such as 2762, or query_tls_port"
+                "the TLS files are of no use without tls_port, such as 2762, query_tls_port or "
+                "hl7_tls_port"
             )
-        if len(wanted) > 1 and self.tls_port == self.query_tls_port:
-            raise ValueError("tls_port and query_tls_port are one port")
+        for first, second in combinations(wanted, 2):
+            if ports[first] == ports[second]:
+                raise ValueError(f"{first} and {second} are one port")
         return self
 
     @property

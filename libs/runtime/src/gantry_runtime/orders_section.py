@@ -35,6 +35,19 @@ class Stations(Section):
     """The room, as in (0040,0011); None: any."""
 
 
+class Poll(Section):
+    """Another system whose worklist is taken over."""
+
+    ae_title: AETitle
+    """A partner with an address."""
+    every: Duration = parse_duration("60s")
+    days: Annotated[int, Field(ge=0, le=366)] = 7
+    """It is asked for yesterday, today and so many days more."""
+    partition: PartitionName = "main"
+    gone: Literal["cancel", "keep"] = "cancel"
+    """What becomes of an order that it no longer tells of."""
+
+
 class Worklist(DimseDoor):
     """The DIMSE port of the worklist and MPPS."""
 
@@ -45,6 +58,7 @@ class Worklist(DimseDoor):
     takes any other end for a failure."""
     unassigned: Literal["show", "hide"] = "show"
     """Whether a step without a station is shown to any station that asks for its own."""
+    polls: Annotated[tuple[Poll, ...], Field(strict=False)] = ()
     performed_to: Annotated[tuple[AETitle, ...], Field(strict=False)] = ()
     """Partners that are told of every performed step that a modality tells us of."""
     stations: Annotated[tuple[Stations, ...], Field(strict=False)] = ()
@@ -80,6 +94,8 @@ class HL7(Section):
     """How long messages are kept as they came."""
     alive_for: Duration = parse_duration("1d")
     """The feed counts as alive so long after its last message."""
+    acknowledge: Literal["original", "enhanced"] = "original"
+    """Whether MSH-15 and MSH-16 decide which answers there are; many set them and expect one."""
     partition: PartitionName = "main"
     charset: Annotated[str, AfterValidator(_check_message_charset)] | None = None
     """Of messages that name none (MSH-18), as in (0008,0005), or BIG5."""

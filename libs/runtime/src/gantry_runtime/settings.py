@@ -202,15 +202,18 @@ class Configuration(Section):
         return self
 
     @model_validator(mode="after")
-    def _performed_steps_lead_somewhere(self) -> Self:
+    def _the_worklist_knows_whom_it_calls(self) -> Self:
         known = [partner.ae_title for partner in self.partners if partner.address]
-        for title in self.worklist.performed_to:
+        named = [("performed_to", title) for title in self.worklist.performed_to]
+        named += [("polls", poll.ae_title) for poll in self.worklist.polls]
+        for key, title in named:
             if title not in known:
                 hint = did_you_mean(title, known) if known else ""
                 raise ValueError(
-                    f"worklist.performed_to names {title}, which is no partner with an address"
-                    f"{hint}"
+                    f"worklist.{key} names {title}, which is no partner with an address{hint}"
                 )
+            if named.count((key, title)) > 1:
+                raise ValueError(f"worklist.{key} names {title} twice")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """The worklist service in this process: its listener of HL7 and its DIMSE port over an index."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from gantry_runtime.settings import load_settings
 from gantry_worklist.dimse import make_server
 from gantry_worklist.framing import framed
 from gantry_worklist.hl7 import make_listener
+from gantry_worklist.polling import pollers
 from gantry_worklist.reporting import report_lanes
 
 Address = tuple[str, int]
@@ -24,9 +26,13 @@ Address = tuple[str, int]
 class Sender:
     """A connection of an engine that sends messages."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: over TLS."""
         self.sock = socket.create_connection(address, timeout=60)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=address[0])
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
 
     def send(self, message: bytes) -> bytes:
         """The acknowledgement without its frame; empty where the connection is closed instead."""
@@ -35,13 +41,13 @@ class Sender:
 
     def receive(self) -> bytes:
         """The next acknowledgement, likewise."""
-        received = b""
-        while not received.endswith(b"\x1c\r"):
+        while b"\x1c\r" not in self._received:
             piece = self.sock.recv(65536)
             if not piece:
                 return b""
-            received += piece
-        return received[1:-2]
+            self._received += piece
+        answer, _, self._received = self._received.partition(b"\x1c\r")
+        return answer[1:]
 
     def close(self) -> None:
         """Close the connection."""
@@ -81,6 +87,16 @@ class OrdersDoor:
     dimse: Address
 
 
+def each_acknowledged(address: Address, message: bytes, *, answers: int) -> list[bytes]:
+    """So many answers to one message; then nothing more comes before that of another message."""
+    with Sender(address) as sender:
+        sender.sock.sendall(framed(message))
+        found = [sender.receive() for _ in range(answers)]
+        probe = sender.send(b"this is nothing")
+        assert code(probe) == "AR 100", probe
+        return found
+
+
 @contextmanager
 def orders_door(
     engine: Engine, folder: Path, configuration: str = "", *, handover: Handover | None = None
@@ -108,8 +124,11 @@ def orders_door(
     lanes = report_lanes(settings, engine=engine, stopping=stopping)
     messages.start()
     server.start()
+    polling = pollers(settings, engine=engine, stopping=stopping)
     for lane in lanes:
         lane.start()
+    for poller in polling:
+        poller.start()
     try:
         yield OrdersDoor(messages.address, server.address)
     finally:
@@ -118,5 +137,7 @@ def orders_door(
         server.close()
         for lane in lanes:
             lane.close()
+        for poller in polling:
+            poller.close(30)
         threads.shutdown()
         slots.close()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from gantry_cli.conformance_commands import conformance
+from gantry_cli.order_commands import orders
 from gantry_cli.review_commands import held, policy
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import ConfigurationError
@@ -252,31 +253,7 @@ def cancel(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: st
     )
 
 
-@commands.group()
-def orders() -> None:
-    """What is to be done: orders, and the worklist that is made of them."""
-
-
-@orders.command(name="list")
-@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True)
-@click.option("--all", "over", is_flag=True, help="Those that are over too, latest change first.")
-def list_orders(*, limit: int, over: bool) -> int:
-    """Show the scheduled steps that come next."""
-    from gantry_cli.orders import show_orders
-
-    return show_orders(load_settings(), limit=limit, over=over)
-
-
-@orders.command(name="import")
-@click.argument("file", metavar="FILE")
-@click.option("--partition", default="main", show_default=True, metavar="NAME")
-def import_(*, file: str, partition: str) -> int:
-    """Take the orders of a JSON or CSV file (- is standard input), new or changed."""
-    from gantry_cli.orders import import_orders
-
-    return import_orders(load_settings(), file, partition=partition)
-
-
+commands.add_command(orders)
 commands.add_command(conformance)
 
 

@@ -1,27 +1,25 @@
 """`gantry orders`: what is on the worklist, and orders from a file."""
 
-import csv
-import io
 import sys
-from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 import sqlalchemy as sa
 
+from gantry_archive.ordering import take_record
 from gantry_cli.index import running_index
 from gantry_cli.tables import print_table
-from gantry_domain.errors import ConfigurationError, PermanentError
-from gantry_domain.orders.records import order_of
+from gantry_domain.errors import ConfigurationError
+from gantry_domain.orders.tables import NoTable, read_records
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import transaction
 from gantry_stores.index.order_tables import order_, order_step
-from gantry_stores.index.orders.applying import apply_changes
+from gantry_stores.index.orders.reports import count_reports, retry_reports
 
 _HEADINGS = ("ACCESSION", "PARTITION", "MODALITY", "STATIONS", "BEGINS", "STATE")
+_OF_REPORTS = ("DESTINATION", "WAITING", "GIVEN UP", "LAST FAILURE")
 _MOST_COMPLAINTS = 20
 
 
@@ -77,15 +75,12 @@ def import_orders(settings: Settings, file: str, *, partition: str) -> int:
     refused = 0
     with running_index(settings) as engine:
         for number, record in enumerate(records, start=1):
-            try:
-                change = order_of(record)
-                with transaction(engine) as connection:
-                    now = datetime.now(settings.zone)
-                    apply_changes(connection, [change], partition=partition, now=now)
-            except PermanentError as error:
+            now = datetime.now(settings.zone)
+            why = take_record(engine, record, partition=partition, now=now)
+            if why is not None:
                 refused += 1
                 if refused <= _MOST_COMPLAINTS:
-                    click.echo(f"record {number}: {error}", err=True)
+                    click.echo(f"record {number}: {why}", err=True)
     click.echo(f"{len(records) - refused} of {len(records)} orders taken")
     return 1 if refused else 0
 
@@ -93,46 +88,29 @@ def import_orders(settings: Settings, file: str, *, partition: str) -> int:
 def _records(file: str) -> list[dict[str, str]]:
     """The records of a JSON or CSV file. Raises `ConfigurationError`."""
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = content.decode("utf-8-sig")
+        return read_records(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file} is no text in UTF-8") from error
-    if text.lstrip().startswith(("[", "{")):
-        return list(_of_json(file, text))
-    return list(_of_csv(file, text))
+    except NoTable as error:
+        raise ConfigurationError(f"{file}: {error}") from error
 
 
-def _of_json(file: str, text: str) -> Iterator[dict[str, str]]:
-    """A list of objects, or one; values are text, numbers, or lists of them."""
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ConfigurationError(f"{file} is no JSON: line {error.lineno}") from error
-    for record in document if isinstance(document, list) else [document]:
-        if not isinstance(record, dict):
-            raise ConfigurationError(f"{file}: write a list of objects, each an order")
-        yield {keyword: _text(value) for keyword, value in record.items()}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return "\\".join(map(_text, value))
-    return "" if value is None else str(value)
-
-
-def _of_csv(file: str, text: str) -> Iterator[dict[str, str]]:
-    """The first line has the keywords; columns are divided by commas or semicolons."""
-    head = text.partition("\n")[0]
-    delimiter = ";" if head.count(";") > head.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for record in reader:
-            if None in record or None in record.values():
-                raise ConfigurationError(
-                    f"{file}: line {reader.line_num} has not as many columns as the first"
-                )
-            yield {keyword.strip(): value for keyword, value in record.items()}
-    except csv.Error as error:
-        raise ConfigurationError(f"{file} is no CSV: line {reader.line_num}") from error
+def show_reports(settings: Settings, *, retry: bool, destination: str | None) -> int:
+    """Print what waits for each destination, and what was given up; with `retry` send it again."""
+    with running_index(settings) as engine:
+        if retry:
+            with transaction(engine) as connection:
+                number = retry_reports(connection, destination, now=datetime.now(UTC))
+            click.echo(f"{number} are sent again")
+        with transaction(engine) as connection:
+            counts = count_reports(connection)
+    rows = [
+        (title, str(count.waiting), str(count.given_up), count.reason or "")
+        for title, count in sorted(counts.items())
+        if destination in (None, title)
+    ]
+    if rows:
+        print_table(_OF_REPORTS, rows)
+    else:
+        click.echo("all performed steps were passed on")
+    return 0

@@ -30,6 +30,7 @@ log = get_logger(__name__)
 _REALM = 'Bearer realm="gantry"'
 _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
+_ORDERS = "/dicomweb/orders"
 _CALLER = "gantry.caller"
 NOBODY_IN_PARTICULAR = "anyone on loopback"
 _SEES_HELD = "gantry.sees_held"
@@ -42,6 +43,7 @@ class Right(StrEnum):
     REVIEW = "review"
     STORE = "store"
     DELETE = "delete"
+    ORDER = "order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ def _refusal(client: Client, scope: Scope) -> Refused | None:
     right = Right.DELETE if scope["method"] == "DELETE" else Right.STORE
     if scope["method"] in _READING:
         right = Right.READ
+    elif scope["path"].endswith(_ORDERS):
+        right = Right.ORDER
     if right not in client.rights:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
         return Refused(403, "scope", f"this needs the right to {right}", challenge)

@@ -13,6 +13,7 @@ from gantry_query.access import sees_held
 from gantry_query.addresses import PublicAddress
 from gantry_query.event_feed import EventFeed
 from gantry_query.failures import NotHere
+from gantry_query.order_door import OrderDoor
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -37,6 +38,7 @@ class Archive:
     transfers: Threads
     door: StoreDoor
     feed: EventFeed
+    orders: OrderDoor
     deletes: bool = False
     """Whether clients may delete."""
 

@@ -23,6 +23,7 @@ from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
 from gantry_query.event_feed import EventFeed
+from gantry_query.order_door import order_door
 from gantry_query.reception import StoreDoor
 from gantry_query.renditions import Renditions
 from gantry_query.streams import Threads
@@ -78,6 +79,7 @@ def main() -> int:
         transfers=Threads(TRANSFERS),
         door=_store_door(settings, process, store=store, publisher=publisher, commits=commits),
         feed=EventFeed(engine, questions, stopping=ending.is_set),
+        orders=order_door(settings),
         deletes=settings.delete.enabled,
     )
     watch = threading.Thread(

@@ -34,6 +34,11 @@ STORED = metrics.counter(
 STORED_BYTES = metrics.counter(
     "gantry_query_http_received_bytes_total", "Bytes of the bodies of store requests"
 )
+ORDERS = metrics.counter(
+    "gantry_query_http_orders_total",
+    "Orders that clients sent; outcome: taken, refused",
+    ["outcome"],
+)
 DELETED = metrics.counter(
     "gantry_query_http_deleted_total",
     "Instances that clients deleted, by the level of what they named",

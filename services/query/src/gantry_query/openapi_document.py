@@ -77,6 +77,7 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "thumbnail": (*PICTURES, MULTIPART),
     "uri": (*PICTURES, DICOM),
     "delete": (),
+    "orders": (JSON,),
     "events": (JSON, EVENT_STREAM),
 }
 _STATUSES = {
@@ -103,6 +104,18 @@ _OF_DELETE = {
     "204": "it is hidden, and purged later",
     "400": "a UID makes no sense",
     "404": "there is no such thing",
+    "503": "the archive cannot answer just now",
+}
+_OF_ORDERS = {
+    "200": "all are taken",
+    "202": "some are taken",
+    "400": "the body is no table of orders",
+    "403": "orders are not taken from strangers",
+    "404": "there is no such partition",
+    "408": "the body came too slowly",
+    "409": "none is taken",
+    "413": "there are too many",
+    "415": "the body is of another type",
     "503": "the archive cannot answer just now",
 }
 _OF_BULK = {"206": "the range", "416": "the range lies outside"}
@@ -153,6 +166,12 @@ def _operation(route: APIRoute, path: str) -> Json:
             "required": True,
             "content": {f"{MULTIPART}": body, DICOM: body},
         }
+    if kind == "orders":
+        table: Json = {"schema": {"type": "string"}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"text/csv": table, JSON: {"schema": {"type": ["array", "object"]}}},
+        }
     return operation
 
 
@@ -162,6 +181,8 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_STORE
         case "delete":
             return _OF_DELETE
+        case "orders":
+            return _OF_ORDERS
         case "bulk":
             return _STATUSES | _OF_BULK
         case "events":

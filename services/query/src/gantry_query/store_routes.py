@@ -1,8 +1,7 @@
 """The store transaction (STOW-RS, PS3.18 10.5): a body that streams, and what became of it."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -15,7 +14,6 @@ from starlette.responses import Response
 from gantry_archive.contradicting import StagedObject, contradictions
 from gantry_archive.reading import ReadingRules
 from gantry_archive.staging import Refused, Staged
-from gantry_dimse.pace import Pace
 from gantry_domain.errors import GantryError
 from gantry_domain.query import parse_uids
 from gantry_query import metrics
@@ -23,15 +21,14 @@ from gantry_query.archive import Archive
 from gantry_query.failures import RETRY_AFTER
 from gantry_query.metadata_reception import MetadataReception
 from gantry_query.negotiation import DICOM, DICOM_JSON, JSON, MULTIPART, parse_accept
-from gantry_query.reception import Outcome, Reception, StoreDoor, TooSlow
+from gantry_query.reception import Outcome, Reception, StoreDoor
+from gantry_query.request_body import CLIENT_LEFT, pieces
 from gantry_query.responses import accept_of
 from gantry_query.store_answer import StoreAnswer, make_answer
 from gantry_runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-_PIECE = 512 * 1024
-_CLIENT_LEFT = 499
 _RULES = ReadingRules()
 
 
@@ -72,7 +69,7 @@ def _handler(archive: Archive, door: StoreDoor) -> Callable[[Request], Awaitable
         try:
             outcomes = await _receive(request, reception, door)
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_LEFT)  # which nobody hears
+            return Response(status_code=CLIENT_LEFT)  # which nobody hears
         finally:
             in_hand -= 1
         answer = await door.threads.run(
@@ -101,7 +98,7 @@ async def _receive(
     """Hands the body over piece by piece; the next one comes while one is being stored."""
     pending: asyncio.Future[None] | None = None
     try:
-        async for piece in _pieces(request, door):
+        async for piece in pieces(request, door):
             if pending is not None:
                 await pending
             pending = asyncio.ensure_future(door.threads.run(partial(reception.feed, piece)))
@@ -114,34 +111,6 @@ async def _receive(
                 await asyncio.wait([pending])
             await door.threads.run(reception.abort)
         raise
-
-
-async def _pieces(request: Request, door: StoreDoor) -> AsyncIterator[bytes]:
-    """The body in pieces of some size. Raises `TooSlow`, `ClientDisconnect`."""
-    pace = Pace(minimum=door.minimum_rate, window=door.rate_window)
-    body = request.stream()
-    waiting: list[bytes] = []
-    size = 0
-    while True:
-        asked = time.monotonic()
-        try:
-            async with asyncio.timeout(door.patience):
-                chunk = await anext(body, None)
-        except TimeoutError as error:
-            raise TooSlow from error
-        if chunk is None:
-            break
-        # The body is one message, whatever parts it has.
-        if pace.too_slow(0.0, waited=time.monotonic() - asked, received=len(chunk)):
-            raise TooSlow
-        waiting.append(chunk)
-        size += len(chunk)
-        metrics.STORED_BYTES.inc(len(chunk))
-        if size >= _PIECE:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
 
 
 def _answer(

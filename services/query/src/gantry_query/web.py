@@ -22,6 +22,7 @@ from gantry_query.failures import answer
 from gantry_query.frame_routes import frame_router
 from gantry_query.metadata_routes import metadata_router
 from gantry_query.openapi_document import Json, openapi_document
+from gantry_query.order_routes import order_router
 from gantry_query.rendered_routes import rendered_router
 from gantry_query.retrieve_routes import retrieve_router
 from gantry_query.search_routes import search_router
@@ -95,6 +96,7 @@ def _routers(archive: Archive) -> list[APIRouter]:
         store_router,
         delete_router,
         event_router,
+        order_router,
         uri_router,
     )
     return [router(archive) for router in routers]

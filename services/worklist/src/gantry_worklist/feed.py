@@ -23,6 +23,8 @@ from gantry_domain.hl7.acknowledgement import (
     Refusal,
     acknowledgement,
 )
+from gantry_domain.hl7.acknowledgement_mode import wanted_of
+from gantry_domain.hl7.batches import BrokenBatch, read_batch
 from gantry_domain.hl7.interpretation import Understood, interpret
 from gantry_domain.hl7.message import Message, UnreadableMessage, read_message
 from gantry_domain.hl7.rules import Rules
@@ -54,8 +56,10 @@ class Feed:
         charset: str | None,
         patience: float,
         stopping: threading.Event,
+        enhanced: bool = False,
     ) -> None:
-        """`patience`: seconds for which a message waits for the database."""
+        """`patience`: seconds for which a message waits for the database. `enhanced`: a message
+        that asks by MSH-15 and MSH-16 for other acknowledgements gets them."""
         self._engine = engine
         self._rules = rules
         self._partition = partition
@@ -63,9 +67,31 @@ class Feed:
         self._charset = charset
         self._patience = patience
         self._stopping = stopping
+        self._enhanced = enhanced
 
-    def answer(self, frame: Frame, host: str) -> bytes | None:
-        """The acknowledgement of a message; None: there is none, the sender is to try again."""
+    def answer(self, frame: Frame, host: str) -> list[bytes] | None:
+        """What a message, or a batch of them, is answered with; None: the sender is to try again.
+
+        What a batch had taken by then comes again and has no further effect.
+        """
+        try:
+            batch = None if frame.too_large else read_batch(frame.content)
+        except BrokenBatch as error:
+            refusal = Refusal(Ack.REJECTED, SEGMENT_SEQUENCE, str(error))
+            log.warning("hl7_batch_refused", reason=str(error))
+            metrics.MESSAGES.labels("other", Ack.REJECTED.value).inc()
+            return [self._acknowledgement(frame.content, refusal, datetime.now(self._zone))]
+        if batch is None:
+            return self._answer_one(frame, host)
+        answers: list[bytes] = []
+        for content in batch.messages:
+            answered = self._answer_one(Frame(content), host)
+            if answered is None:
+                return None
+            answers += answered
+        return [batch.answered(answers, datetime.now(self._zone))] if answers else []
+
+    def _answer_one(self, frame: Frame, host: str) -> list[bytes] | None:
         begun = time.monotonic()
         now = datetime.now(self._zone)
         message, meaning = self._understood(frame)
@@ -89,7 +115,16 @@ class Feed:
         metrics.MESSAGE_SECONDS.observe(time.monotonic() - begun)
         if outcome is not None:
             log.warning("hl7_message_refused", kind=kind, ack=ack.value, reason=outcome.text)
-        return acknowledgement(frame.content, control_id=uuid4().hex[:20], now=now, refusal=outcome)
+        content = frame.content
+        if self._enhanced and (wanted := wanted_of(content)) is not None:
+            return [
+                acknowledgement(content, control_id=_new_id(), now=now, refusal=outcome, code=code)
+                for code in wanted.codes(ack)
+            ]
+        return [self._acknowledgement(content, outcome, now)]
+
+    def _acknowledgement(self, content: bytes, refusal: Refusal | None, now: datetime) -> bytes:
+        return acknowledgement(content, control_id=_new_id(), now=now, refusal=refusal)
 
     def _understood(self, frame: Frame) -> tuple[Message | None, Understood | Refusal]:
         try:
@@ -157,6 +192,10 @@ class Feed:
             return
         for finding in meaning.findings:
             metrics.FINDINGS.labels(finding.split(" ")[0]).inc()
+
+
+def _new_id() -> str:
+    return uuid4().hex[:20]
 
 
 def _names(message: Message) -> dict[str, str]:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from sqlalchemy.engine import Engine
 
 from gantry_dimse.partners import within
+from gantry_dimse.tls import ServerTLS
 from gantry_domain.hl7.mapping import order_mapping
 from gantry_domain.hl7.rules import Rules, StationRule
 from gantry_runtime.settings import Settings
@@ -17,7 +18,12 @@ _THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 def make_listener(
-    settings: Settings, listener: socket.socket, *, engine: Engine, stopping: threading.Event
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    engine: Engine,
+    stopping: threading.Event,
+    tls: ServerTLS | None = None,
 ) -> MllpServer:
     """The listener of one process. `stopping`: nothing waits for the database any more."""
     hl7 = settings.hl7
@@ -29,6 +35,7 @@ def make_listener(
         charset=hl7.charset,
         patience=hl7.database_patience.total_seconds(),
         stopping=stopping,
+        enhanced=hl7.acknowledge == "enhanced",
     )
     senders = _senders(settings)
     return MllpServer(
@@ -42,6 +49,7 @@ def make_listener(
             send_timeout=hl7.send_timeout.total_seconds(),
         ),
         admits=lambda host: within(host, senders),
+        tls=tls,
     )
 
 

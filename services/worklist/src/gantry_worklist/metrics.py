@@ -26,13 +26,28 @@ CONNECTIONS = metrics.gauge(
 )
 FAULTED = metrics.counter(
     "gantry_worklist_hl7_connections_faulted_total",
-    "Connections of HL7 that were closed: not_admitted, too_many, not_mllp, too_slow, idle",
+    "Connections of HL7 that were closed: not_admitted, too_many, tls, not_mllp, too_slow, idle",
     ["fault"],
 )
 FEED_ALIVE = metrics.gauge(
     "gantry_worklist_feed_alive",
-    "Whether the last message is younger than configured",
+    "Whether the last message or poll is younger than configured",
     mode="livemax",
+)
+FEED_AGE_SECONDS = metrics.gauge(
+    "gantry_worklist_feed_age_seconds",
+    "Time since the last message or poll; 0: none is known",
+    mode="livemax",
+)
+POLLS = metrics.counter(
+    "gantry_worklist_polls_total",
+    "Polls of other systems' worklists; outcome: done, failed",
+    ["source", "outcome"],
+)
+POLLED = metrics.counter(
+    "gantry_worklist_polled_orders_total",
+    "Orders of their answers; outcome: taken, unchanged, refused, cancelled",
+    ["source", "outcome"],
 )
 HL7_FAILURES = metrics.counter(
     "gantry_worklist_hl7_failures_total", "Messages that failed by an error of our own"

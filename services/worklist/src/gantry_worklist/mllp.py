@@ -7,10 +7,11 @@ is done in its order.
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gantry_dimse.tls import ServerTLS, TLSFailed, failure_reason
 from gantry_runtime.logs import get_logger
 from gantry_runtime.rarely import Rarely
 from gantry_worklist import metrics
@@ -21,8 +22,9 @@ log = get_logger(__name__)
 _TICK = 0.5
 _PIECE = 256 * 1024
 
-Answer = Callable[[Frame, str], bytes | None]
-"""What a message from a host is answered with; None: the connection is closed without an answer."""
+Answer = Callable[[Frame, str], Sequence[bytes] | None]
+"""What a message from a host is answered with, which may be nothing; None: the connection is closed
+without an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +48,14 @@ class MllpServer:
         *,
         limits: MllpLimits,
         admits: Callable[[str], bool],
+        tls: ServerTLS | None = None,
     ) -> None:
-        """Take the listening socket over; `start` begins to accept."""
+        """Take the listening socket over; `start` begins to accept. `tls`: over TLS alone."""
         self._listener = listener
         self._answer = answer
         self._limits = limits
         self._admits = admits
+        self._tls = tls
         self._rarely = Rarely()
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
@@ -83,7 +87,8 @@ class MllpServer:
         with self._changed:
             for sock in self._open:
                 with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    # Not that of TLS, which another thread reads from.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
             self._changed.wait_for(lambda: not self._open, 5.0)
         self._listener.close()
 
@@ -118,7 +123,11 @@ class MllpServer:
 
     def _serve(self, sock: socket.socket, host: str) -> None:
         try:
+            if self._tls is not None:
+                sock = self._secured(sock, self._tls)
             self._converse(sock, host)
+        except TLSFailed:
+            self._fault(host, "tls")
         except OSError:
             pass  # gone, and what was not answered is sent again
         except NotMllp:
@@ -133,6 +142,23 @@ class MllpServer:
             with self._changed:
                 self._open.discard(sock)
                 self._changed.notify_all()
+
+    def _secured(self, sock: socket.socket, tls: ServerTLS) -> socket.socket:
+        """The same connection after the handshake. Raises `TLSFailed`."""
+        secured = tls.context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        with self._changed:
+            self._open.discard(sock)
+            self._open.add(secured)
+        try:
+            secured.settimeout(self._limits.message_timeout)
+            secured.do_handshake()
+        except (OSError, ValueError) as error:
+            with self._changed:
+                self._open.discard(secured)
+            secured.close()
+            reason = failure_reason(error)
+            raise TLSFailed(reason) from error
+        return secured
 
     def _converse(self, sock: socket.socket, host: str) -> None:
         limits = self._limits
@@ -160,11 +186,12 @@ class MllpServer:
             if not framer.within:
                 begun = now
             for frame in framer.feed(piece):
-                answer = self._answer(frame, host)
-                if answer is None:
+                answers = self._answer(frame, host)
+                if answers is None:
                     return
                 sock.settimeout(limits.send_timeout)
-                sock.sendall(framed(answer))
+                for answer in answers:
+                    sock.sendall(framed(answer))
                 begun = time.monotonic()
             quiet_since = time.monotonic()
 

@@ -5,9 +5,10 @@ answers. It listens when it does not, too: over DIMSE the status then says to tr
 message of HL7 waits for a while before its connection is closed without an answer.
 """
 
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,20 +16,24 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from gantry_archive.cluster_slots import slots_of
+from gantry_archive.dimse_door import server_tls
 from gantry_archive.readiness import tell_readiness
 from gantry_dimse.handover import Handover
+from gantry_dimse.tls import ServerTLS
 from gantry_domain.errors import TransientError
 from gantry_runtime.entry import run
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process, attach
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, transaction
-from gantry_stores.index.orders.messages import last_message_at, purge_messages
+from gantry_stores.index.orders.messages import purge_messages
+from gantry_stores.index.orders.polls import last_heard_at
 from gantry_stores.index.orders.reports import WaitingReports, count_reports
 from gantry_worklist import metrics
-from gantry_worklist.app import DIMSE_LISTENER, HL7_LISTENER, STOP_GRACE
+from gantry_worklist.app import DIMSE_LISTENER, HL7_LISTENER, HL7_TLS_LISTENER, STOP_GRACE
 from gantry_worklist.dimse import make_server
 from gantry_worklist.hl7 import make_listener
+from gantry_worklist.polling import pollers
 from gantry_worklist.reporting import report_lanes
 
 log = get_logger(__name__)
@@ -49,7 +54,7 @@ def main() -> int:
     engine = make_engine(
         settings.database_url,
         # One more, for readiness is also to be known when all wait.
-        pool_size=_QUESTIONS + _MESSAGES + len(settings.worklist.performed_to) + 1,
+        pool_size=_QUESTIONS + _MESSAGES + _callers(settings) + 1,
         statement_timeout=_STATEMENT_LIMIT,
         application_name="gantry-worklist",
     )
@@ -61,9 +66,10 @@ def main() -> int:
         service="worklist",
         away=metrics.ASSOCIATIONS.cluster_limits_away,
     )
-    messages = make_listener(
-        settings, process.sockets[HL7_LISTENER], engine=engine, stopping=process.stopping
-    )
+    messages = [
+        make_listener(settings, listener, engine=engine, stopping=process.stopping, tls=tls)
+        for listener, tls in _hl7_listeners(settings, process.sockets)
+    ]
     server = make_server(
         settings,
         process.sockets[DIMSE_LISTENER],
@@ -73,24 +79,44 @@ def main() -> int:
         handover=Handover(settings.front_door_key),
     )
     lanes = report_lanes(settings, engine=engine, stopping=process.stopping)
-    messages.start()
+    polling = pollers(settings, engine=engine, stopping=process.stopping)
+    for each in messages:
+        each.start()
     server.start()
     for lane in lanes:
         lane.start()
+    for poller in polling:
+        poller.start()
     log.info("worklist_started")
     _watch(process, engine, settings)
     deadline = time.monotonic() + _DRAIN_SECONDS
-    answered = messages.drain(_DRAIN_SECONDS)
+    answered = [each.drain(max(0.0, deadline - time.monotonic())) for each in messages]
     drained = server.drain(max(0.0, deadline - time.monotonic()))
-    messages.close()
+    for each in messages:
+        each.close()
     server.close()
     for lane in lanes:
         lane.close()
+    for poller in polling:
+        poller.close(max(0.0, deadline - time.monotonic()))
     threads.shutdown(wait=False, cancel_futures=True)
     engine.dispose()
     slots.close()
-    log.info("worklist_stopped", drained=answered and drained)
+    log.info("worklist_stopped", drained=all(answered) and drained)
     return 0
+
+
+def _hl7_listeners(
+    settings: Settings, sockets: Mapping[str, socket.socket]
+) -> Iterator[tuple[socket.socket, ServerTLS | None]]:
+    yield sockets[HL7_LISTENER], None
+    if HL7_TLS_LISTENER in sockets:
+        yield sockets[HL7_TLS_LISTENER], server_tls(settings)
+
+
+def _callers(settings: Settings) -> int:
+    """Threads that call others."""
+    return len(settings.worklist.performed_to) + len(settings.worklist.polls)
 
 
 def _watch(process: Process, engine: Engine, settings: Settings) -> None:
@@ -111,8 +137,10 @@ def _watch(process: Process, engine: Engine, settings: Settings) -> None:
 def _look_at_feed(engine: Engine, alive_for: timedelta) -> None:
     """Raises `IndexUnavailable`."""
     with transaction(engine) as connection:
-        last = last_message_at(connection)
-    metrics.FEED_ALIVE.set(last is not None and datetime.now(UTC) - last < alive_for)
+        last = last_heard_at(connection)
+    age = timedelta() if last is None else datetime.now(UTC) - last
+    metrics.FEED_ALIVE.set(last is not None and age < alive_for)
+    metrics.FEED_AGE_SECONDS.set(max(0.0, age.total_seconds()))
 
 
 def _count_reports(engine: Engine, destinations: Sequence[str]) -> None:

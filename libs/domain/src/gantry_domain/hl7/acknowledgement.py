@@ -18,6 +18,9 @@ class Ack(StrEnum):
     REJECTED = "AR"
 
 
+ACCEPTED_FOR_NOW = "CA"
+"""It is kept; what becomes of it, another acknowledgement tells (HL7 v2 2.9.3)."""
+
 # HL7 Table 0357.
 SEGMENT_SEQUENCE = ("100", "Segment sequence error")
 REQUIRED_FIELD = ("101", "Required field missing")
@@ -47,16 +50,28 @@ class Refusal:
 
 
 def acknowledgement(
-    raw: bytes, *, control_id: str, now: datetime, refusal: Refusal | None = None
+    raw: bytes,
+    *,
+    control_id: str,
+    now: datetime,
+    refusal: Refusal | None = None,
+    code: str | None = None,
 ) -> bytes:
-    """The message, without its frame, that answers `raw`; `control_id` is ours."""
+    """The message, without its frame, that answers `raw`; `control_id` is ours.
+
+    `code`: of the enhanced mode, in place of that of the original one.
+    """
     header = [*raw_header(raw), *[b""] * 20][:20]
     field = header[1] or b"|"
     encoding = header[2] if len(header[2]) >= 4 else b"^~\\&"
     component, escape = encoding[:1], encoding[2:3]
     version = header[12].strip() or b"2.5"
     event = header[9].split(component)[1:2]
-    text = b"" if refusal is None else _plain(refusal.text, field + encoding, escape)
+    text = (
+        b""
+        if refusal is None or code == ACCEPTED_FOR_NOW
+        else _plain(refusal.text, field + encoding, escape)
+    )
     ack = Ack.ACCEPTED if refusal is None else refusal.ack
     segments = [
         [
@@ -72,9 +87,9 @@ def acknowledgement(
             header[11] or b"P",
             version,
         ],
-        [b"MSA", ack.value.encode(), header[10], *([text] if text else [])],
+        [b"MSA", (code or ack.value).encode(), header[10], *([text] if text else [])],
     ]
-    if refusal is not None:
+    if refusal is not None and code != ACCEPTED_FOR_NOW:
         segments.append(_error(refusal, component, field + encoding, escape, version))
     return b"".join(field.join(segment) + b"\r" for segment in segments)
 

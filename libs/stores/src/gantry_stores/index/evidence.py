@@ -21,7 +21,7 @@ from gantry_domain.routes import StudyFacts
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_stores.index.decisions import standings
 from gantry_stores.index.headers import decode_header
-from gantry_stores.index.orders.messages import last_message_at
+from gantry_stores.index.orders.polls import last_heard_at
 
 COLUMNS = """
     pk, partition, study_instance_uid, revision, evidence_revision, visible, verdict, attributes,
@@ -74,14 +74,14 @@ _NAMESAKES_OF = """
 
 @dataclass(frozen=True, slots=True)
 class OrderFeed:
-    """Into which partition orders come, and how long after its last message the feed is alive."""
+    """Into which partition orders come, and how long after its last message or poll the feed is alive."""
 
     partition: str
     alive_for: timedelta
 
     def alive(self, connection: Connection) -> bool:
         """Whether orders come in."""
-        last = last_message_at(connection)
+        last = last_heard_at(connection)
         return last is not None and datetime.now(UTC) - last < self.alive_for
 
 

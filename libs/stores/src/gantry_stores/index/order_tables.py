@@ -1,7 +1,7 @@
 """The tables of orders, beside those of images.
 
     order_patient 1-n order_ 1-n order_step n-m performed_step
-    performed_report    hl7_message
+    performed_report    worklist_poll    polled_order    hl7_message
 
 A row of `order_` is a requested procedure. Searchable columns follow
 `gantry_domain.orders.attributes`, their text is as in the other tables; `attributes` has all of a
@@ -156,6 +156,29 @@ performed_report = Table(
     moment("refused_at", nullable=True),
     CheckConstraint("operation IN ('create', 'set')", name="operation"),
     Index(None, "destination", "sop_instance_uid"),
+)
+
+# Other systems whose worklists are polled.
+worklist_poll = Table(
+    "worklist_poll",
+    metadata,
+    Column("source", Text, primary_key=True),
+    moment("due_at"),
+    # The last one that succeeded.
+    moment("polled_at", nullable=True),
+    Column("failure", Text),
+)
+
+# What they told of last, so that only changes are made, and what is gone is noticed.
+polled_order = Table(
+    "polled_order",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("numbers", JSONB, nullable=False),
+    Column("last_day", Text, nullable=False),
+    Column("missed", Integer, nullable=False),
 )
 
 # Messages as they came, kept for a while.
