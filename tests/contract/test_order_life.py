@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import pytest
 from pydicom import Dataset
@@ -14,6 +15,7 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.reading import ReadingRules
 from gantry_domain.completeness import QuietTimes
 from gantry_stores.index.database import make_engine
+from gantry_stores.index.events import events_after, publish, read_feed
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit.hl7_samples import order_message, patient_message
 from gantry_testkit.modality import CONTEXTS, Modality, begun, ended, tell, unscheduled
@@ -147,6 +149,15 @@ def test_the_life_of_an_order(door: OrdersDoor, archive: Archive, modality: Moda
     assert not archive.complete(study)
     archive.receive(study, made[2:])
     assert archive.complete(study)
+    # And all of it is in the feed of events.
+    publish(archive.engine, calm=timedelta())
+    last = read_feed(archive.engine).last
+    events = events_after(archive.engine, 0, until=last, partition="main", limit=1000)
+    kinds = [e.happening.kind.value for e in events if e.happening.StudyInstanceUID == study]
+    assert [kind for kind, _ in groupby(kinds)] == [
+        "ordered", "order_changed", "order_cancelled", "order_changed", "step_started", "received",
+        "indexed", "step_completed", "complete",
+    ]  # fmt: skip
 
 
 def test_a_study_waits_for_what_its_modality_told_of(archive: Archive, modality: Modality) -> None:

@@ -68,7 +68,8 @@ def test_killed_after_the_acknowledgement_it_is_there(
         assert assoc.send_c_echo().Status == 0
         messages = service.metric("gantry_worklist_hl7_messages_total", kind="ORM", ack="AA")
         assert messages >= 1
-        assert service.metric("gantry_worklist_feed_alive") in (0, 1)
+        until(lambda: service.metric("gantry_worklist_feed_alive") == 1, "the feed is alive")
+        assert 0 < service.metric("gantry_worklist_feed_age_seconds") < 600
         # Drained: both go, and nothing had to be killed.
         service.process.send_signal(signal.SIGTERM)
         assert sender.receive() == b""

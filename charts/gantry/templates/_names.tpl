@@ -40,7 +40,7 @@ query:
   metric: gantry_query_http_requests_active
   query: sum(gantry_query_http_requests_active{namespace="NAMESPACE"})
 worklist:
-  ports: {dimse: 11114, hl7: 2575, metrics: 9104}
+  ports: {dimse: 11114, hl7: 2575, metrics: 9104{{ with .Values.config.listen.hl7_tls_port }}, hl7-tls: {{ . }}{{ end }}}
   metric: gantry_worklist_associations_active
   query: sum(gantry_worklist_associations_active{namespace="NAMESPACE"})
 {{- end -}}

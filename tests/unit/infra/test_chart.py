@@ -138,6 +138,9 @@ def test_every_door_of_a_service_leads_to_a_port_of_its_pods(rendered: Any) -> N
     storage = rendered.of("Service")["pacs-gantry-storage"]["spec"]["ports"]
     secured = [(2762, "dimse-tls")] if "dimse-tls" in pods["ingress"] else []
     assert [(port["port"], port["targetPort"]) for port in storage] == [(104, "dimse"), *secured]
+    messages = rendered.of("Service")["pacs-gantry-hl7"]["spec"]["ports"]
+    secured = [(2576, "hl7-tls")] if "hl7-tls" in pods["worklist"] else []
+    assert [(port["port"], port["targetPort"]) for port in messages] == [(2575, "hl7"), *secured]
 
 
 def test_no_secret_is_made_or_written_down(rendered: Any) -> None:
