@@ -14,7 +14,14 @@ from gantry_runtime.settings import load_settings
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.door import EXPLICIT
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
-from gantry_testkit.provoking import committing, finding, performing, retrieving, storing  # noqa: F401
+from gantry_testkit.provoking import (  # noqa: F401
+    committing,
+    finding,
+    performing,
+    reporting,
+    retrieving,
+    storing,
+)
 from gantry_testkit.provoking.site import PROVOCATIONS, Site, claims_site
 from gantry_testkit.stored import CT_IMAGE, image, stage
 

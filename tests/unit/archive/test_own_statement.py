@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from gantry_archive import find_failures
+from gantry_archive import find_failures, proving
 from gantry_archive.own_entities import QUERY, STORAGE
 from gantry_archive.refusal_statuses import STATUSES
 from gantry_domain import statuses, sub_operations
@@ -62,6 +62,7 @@ def test_each_status_of_the_code_is_stated_and_no_other() -> None:
         assert set(behaviour.C_FIND) == used(service) | used(find_failures)
     assert set(behaviour.PERFORMED_STEP) == used(performing)
     assert set(behaviour.COMMITMENT) == used(committing)
+    assert set(behaviour.COMMITMENT_REPORT) == used(proving)
     assert set(behaviour.C_MOVE) == used(retrieve) | used(sub_operations)
 
 

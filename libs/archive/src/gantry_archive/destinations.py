@@ -17,7 +17,8 @@ class Destination:
     """A partner that can be sent to: where it listens and the two AE titles of the association.
 
     `sees_held`: studies that are held out of sight may be sent to it, if somebody asks. `window`:
-    how many instances may wait for its answers at once, if it agrees.
+    how many instances may wait for its answers at once, if it agrees. `prove`: how it is asked
+    whether it keeps them, `commitment` or `find`; None: not at all.
     """
 
     ae_title: str
@@ -27,6 +28,7 @@ class Destination:
     tls: OutgoingTLS | None = None
     sees_held: bool = False
     window: int = 1
+    prove: str | None = None
 
     def associate(
         self, contexts: Sequence[ProposedContext], timeouts: Timeouts, *, window: int = 1
@@ -58,6 +60,7 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 tls=outgoing_tls(settings, partner),
                 sees_held=partner.sees == "held",
                 window=partner.window or 1,
+                prove=partner.prove,
             )
     return found
 

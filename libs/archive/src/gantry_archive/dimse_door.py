@@ -97,8 +97,14 @@ def _tell_refused(error: ConfigurationError) -> None:
 
 def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) -> Partners:
     """The configured partners as a port treats them."""
+    # Those who are asked for commitment report to the title that asked them.
+    asking = [
+        partner.calling_ae
+        for partner in settings.partners
+        if partner.calling_ae is not None and partner.prove == "commitment"
+    ]
     return Partners(
-        own_titles=settings.ae_titles,
+        own_titles=[*settings.ae_titles, *asking],
         callers=[
             Caller(
                 ae_title=partner.ae_title,

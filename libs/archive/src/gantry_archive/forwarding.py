@@ -38,6 +38,7 @@ from gantry_stores.index.delivery_leases import (
     pending_items,
     record,
 )
+from gantry_stores.index.proofs import want_proof
 from gantry_stores.index.stored_object import StoredObject
 from gantry_stores.objects import ObjectNotFound, ObjectStore
 
@@ -105,7 +106,7 @@ class Sending:
         except _RoundFailed as error:
             failure = str(error)
         with transaction(self.engine) as connection:
-            return finish(
+            finished = finish(
                 connection,
                 self.claim,
                 failure=failure,
@@ -113,6 +114,9 @@ class Sending:
                 policy=self.policy,
                 fraction=random.random(),  # noqa: S311 - no secret
             )
+            if self.destination.prove is not None:
+                want_proof(connection, self.claim.pk, kind=self.destination.prove)
+            return finished
 
     def _send_all(self) -> None:
         while True:

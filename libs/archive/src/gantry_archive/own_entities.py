@@ -68,8 +68,12 @@ def _storage(settings: Settings) -> Entity:
         ),
         activity="A modality or archive sends instances",
         remote="Storage SCU, Storage Commitment SCU",
-        supports=tuple(
-            _accepted(supported, [VERIFICATION, STORAGE_COMMITMENT_PUSH, *taken_classes(settings)])
+        supports=(
+            *_accepted(
+                supported, [VERIFICATION, STORAGE_COMMITMENT_PUSH, *taken_classes(settings)]
+            ),
+            # A destination that we asked reports over an association of its own.
+            *_accepted(supported, [STORAGE_COMMITMENT_PUSH], Role.SCU),
         ),
         policies=_policies(settings, settings.ingress),
         rejections=_rejections(REJECTIONS),
@@ -146,11 +150,13 @@ def _sender(settings: Settings) -> Entity:
         ae_titles=settings.ae_titles[:1],
         description=(
             "Forwards studies by routes and on demand, in the transfer syntax stored where the "
-            "peer takes it, else converted to an uncompressed one; tests partners by C-ECHO; pulls "
-            "studies from other archives by C-FIND and C-MOVE."
+            "peer takes it, else converted to an uncompressed one; asks partners that are "
+            "configured so for storage commitment, and hears their reports over either "
+            "association; tests partners by C-ECHO; pulls studies from other archives by C-FIND "
+            "and C-MOVE."
         ),
         activity="A study is complete, or somebody sends or pulls it",
-        remote="Storage SCP, Query/Retrieve SCP",
+        remote="Storage SCP, Storage Commitment SCP, Query/Retrieve SCP",
         supports=tuple(
             Support(uid=uid, name=class_name(uid), role=Role.SCU, transfer_syntaxes=tuple(proposed))
             for uid, proposed in syntaxes.items()

@@ -12,6 +12,7 @@ from gantry_domain.conformance.behaviour import (
     C_MOVE,
     C_STORE,
     COMMITMENT,
+    COMMITMENT_REPORT,
     PERFORMED_STEP,
     RETRIEVE,
 )
@@ -45,6 +46,7 @@ _SCP_STATUSES: Mapping[str, Mapping[Status, str]] = {
     "C-FIND of the worklist": C_FIND,
     "N-CREATE and N-SET of performed steps": PERFORMED_STEP,
     "N-ACTION of storage commitment": COMMITMENT,
+    "N-EVENT-REPORT of storage commitment": COMMITMENT_REPORT,
     "Any other request": ANY_OTHER,
 }
 _AS_SENDER: Mapping[StoreResult, str] = {

@@ -76,6 +76,7 @@ def proposed_contexts(settings: Settings) -> Iterator[ProposedContext]:
     for group in plan_contexts(stored):
         yield from group
     yield ProposedContext(VERIFICATION, MESSAGE_SYNTAXES)
+    yield ProposedContext(STORAGE_COMMITMENT_PUSH, MESSAGE_SYNTAXES)
     for uid in (STUDY_ROOT_FIND, STUDY_ROOT_MOVE):
         yield ProposedContext(uid, (IDENTIFIER_SYNTAX,))
     if settings.worklist.polls:

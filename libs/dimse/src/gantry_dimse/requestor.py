@@ -1,14 +1,14 @@
 """An association on which we are the SCU: messages sent and their responses read, in one thread."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from gantry_dimse import command_sets as cs
 from gantry_dimse import pdu
-from gantry_dimse.command import NO_DATA_SET
+from gantry_dimse.command import NO_DATA_SET, Command
 from gantry_dimse.message_pdus import batches, fragment_size
 from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import AssociationLost, PeerBrokeProtocol, PeerClosed
@@ -36,6 +36,17 @@ class Response:
     def error_comment(self) -> str:
         """Error Comment (0000,0902): free text, which may name a patient and belongs in no log."""
         return cs.text(self.elements, cs.ERROR_COMMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRequest:
+    """A request of the peer's on our association, and its data set."""
+
+    command: Command
+    data_set: bytes | None = None
+
+
+Incoming = TypeVar("Incoming", Response, PeerRequest, Response | PeerRequest)
 
 
 class RequestorAssociation:
@@ -164,9 +175,18 @@ class RequestorAssociation:
     def _response(self, expected: int, *message_ids: int, timeout: float | None = None) -> Response:
         """The next message, a response to one of these; its data set has at most 1 MiB."""
         timeout = timeout or self._timeouts.dimse
-        deadline = time.monotonic() + timeout
+        return self._message(
+            time.monotonic() + timeout,
+            timeout,
+            lambda command: read_answer(command, expected, message_ids),
+        )
+
+    def _message(
+        self, deadline: float, timeout: float, read: Callable[[bytes], tuple[Incoming, bool]]
+    ) -> Incoming:
+        """The next message; `read` says what its command set is, and whether a data set follows."""
         command, data_set = bytearray(), bytearray()
-        answer: Response | None = None
+        message: Incoming | None = None
         while True:
             received = self._wire.receive(deadline, timeout, "answer")
             match received.type:
@@ -181,7 +201,7 @@ class RequestorAssociation:
                 case _:
                     raise PeerBrokeProtocol("a PDU that is not expected here")
             for flags, fragment in _pdvs(received.body):
-                if answer is None:
+                if message is None:
                     if not flags & pdu.COMMAND_FRAGMENT:
                         raise PeerBrokeProtocol("a data set without a command set")
                     command += fragment
@@ -189,9 +209,9 @@ class RequestorAssociation:
                         raise PeerBrokeProtocol("a command set without an end")
                     if not flags & pdu.LAST_FRAGMENT:
                         continue
-                    answer, more = _read_answer(bytes(command), expected, message_ids)
+                    message, more = read(bytes(command))
                     if not more:
-                        return answer
+                        return message
                 elif flags & pdu.COMMAND_FRAGMENT:
                     raise PeerBrokeProtocol("a command set within a data set")
                 else:
@@ -199,10 +219,10 @@ class RequestorAssociation:
                     if len(data_set) > _LARGEST_DATA_SET:
                         raise PeerBrokeProtocol("a response without an end")
                     if flags & pdu.LAST_FRAGMENT:
-                        return replace(answer, data_set=bytes(data_set))
+                        return replace(message, data_set=bytes(data_set))
 
 
-def _read_answer(
+def read_answer(
     command: bytes, expected: int, message_ids: Collection[int]
 ) -> tuple[Response, bool]:
     """The response without its data set, and whether one follows."""

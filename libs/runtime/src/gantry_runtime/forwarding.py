@@ -19,6 +19,21 @@ class Backoff(Section):
     longest: Duration = parse_duration("5m")
 
 
+class ProofSection(Section):
+    """How destinations are asked whether they keep what was sent to them (`prove` of a partner)."""
+
+    wait: Duration = parse_duration("5s")
+    """How long the association of a request for commitment stays open, for its report."""
+    answer_within: Duration = parse_duration("1h")
+    """After how long without a report it is asked again; or, of a query, how long it may take until
+    what was sent is found, before it is sent again."""
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 24
+    """How many requests for commitment may stay without a report; then the delivery stays without
+    proof."""
+    resends: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often what it does not keep is sent again."""
+
+
 class Forward(Section):
     """How deliveries are sent."""
 
@@ -36,6 +51,7 @@ class Forward(Section):
     dimse_timeout: Duration = parse_duration("60s")
     network_timeout: Duration = parse_duration("60s")
     """How long a destination may take nothing of what is sent."""
+    proof: ProofSection = ProofSection()
     tls_ca: str | None = None
     """Who signs the certificates of partners with `tls`, PEM; None: whom this machine trusts."""
     tls_certificate: str | None = None

@@ -61,10 +61,18 @@ class Partner(Section):
     """For which it has to show a certificate then; None: for the host of `address`."""
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
-
+    prove: Literal["commitment", "find"] | None = None
+    """How it is asked, after a delivery, whether it keeps what was sent: by storage commitment, or
+    by a query for each series; None: its answers to the instances are believed."""
     window: Annotated[int, Field(ge=2, le=64)] | None = None
     """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
     None: one, and it is not asked."""
+
+    @model_validator(mode="after")
+    def _who_is_asked_has_an_address(self) -> Self:
+        if self.prove is not None and self.address is None:
+            raise ValueError("prove is about what is sent to a partner: it needs an address")
+        return self
 
     @model_validator(mode="after")
     def _tls_is_to_an_address(self) -> Self:

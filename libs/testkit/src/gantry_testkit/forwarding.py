@@ -81,7 +81,13 @@ class ForwardingArchive:
             )
 
     def sending(
-        self, port: int, claimed: leases.Claim, policy: RetryPolicy = POLICY, *, window: int = 1
+        self,
+        port: int,
+        claimed: leases.Claim,
+        policy: RetryPolicy = POLICY,
+        *,
+        window: int = 1,
+        prove: str | None = None,
     ) -> Sending:
         """One round of a claimed delivery."""
         destination = Destination(
@@ -90,6 +96,7 @@ class ForwardingArchive:
             port=port,
             calling_ae="GANTRY",
             window=window,
+            prove=prove,
         )
         return Sending(
             claim=claimed,
@@ -101,11 +108,19 @@ class ForwardingArchive:
             observer=self,
         )
 
-    def send(self, port: int, *, policy: RetryPolicy = POLICY, window: int = 1) -> leases.Finished:
-        """Claim what is due for PEER and send one round of it."""
-        claimed = self.claim()
+    def send(
+        self,
+        port: int,
+        *,
+        to: str = "PEER",
+        policy: RetryPolicy = POLICY,
+        window: int = 1,
+        prove: str | None = None,
+    ) -> leases.Finished:
+        """Claim what is due for a destination and send one round of it."""
+        claimed = self.claim(to)
         assert claimed is not None
-        return self.sending(port, claimed, policy, window=window).run()
+        return self.sending(port, claimed, policy, window=window, prove=prove).run()
 
     def line(self, pk: int) -> lists.DeliveryLine:
         """A delivery as people see it."""

@@ -22,6 +22,7 @@ from gantry_stores.index.database import transaction
 _POLL_SECONDS = 0.2
 _SHOW_EVERY = 2.0
 _REFUSALS_SHOWN = 20
+_PROVED = "proved"
 _HEADINGS = ("NUMBER", "TO", "STATE", "ITEMS", "WHAT", "WHY")
 
 
@@ -85,7 +86,9 @@ def show_delivery(settings: Settings, number: int) -> int:
         f"delivery {line.pk} to {line.destination} ({line.origin}), partition {line.partition}"
     )
     click.echo(f"{line.level.value} {line.uid}")
-    click.echo(f"{line.state.value}{f': {line.reason}' if line.reason else ''}")
+    click.echo(f"{_state(line)}{f': {line.reason}' if line.reason else ''}")
+    if line.proof not in (None, _PROVED):
+        click.echo(_without_proof(line))
     click.echo(
         f"{line.sent} of {_instances(line.items)} arrived"
         f"{f', {line.warned} with a warning' if line.warned else ''}"
@@ -170,14 +173,27 @@ def _row(line: lists.DeliveryLine) -> tuple[str, ...]:
         why += f"; attempt {line.attempts + 1} in {span(max(0.0, wait))}"
     elif line.refusal:
         why += f": {line.refusal}"
+    elif line.state is DeliveryState.DELIVERED and line.proof not in (None, _PROVED):
+        why = _without_proof(line)
     return (
         str(line.pk),
         line.destination,
-        line.state.value,
+        _state(line),
         f"{line.sent}/{line.items}",
         f"{line.level.value} {line.uid}",
         why,
     )
+
+
+def _state(line: lists.DeliveryLine) -> str:
+    proved = line.state is DeliveryState.DELIVERED and line.proof == _PROVED
+    return _PROVED if proved else line.state.value
+
+
+def _without_proof(line: lists.DeliveryLine) -> str:
+    if line.proof == "failed":
+        return f"without proof: {line.proof_reason}"
+    return "not proved yet" + (f": {line.proof_reason}" if line.proof_reason else "")
 
 
 def _follow(engine: Engine, pk: int) -> int:

@@ -1,6 +1,7 @@
-"""The Storage Commitment SCP: requests are written down; the worker looks, and tells the requester.
+"""Storage commitment at the front door: requests are written down, and reports are heard.
 
-Who wants to be told over the association of his request is told from here (PS3.4 J.3.3).
+The worker looks at what is asked for and tells the requester; who wants to be told over the
+association of his request is told from here (PS3.4 J.3.3). Reports answer what we asked for.
 """
 
 from collections.abc import Collection, Generator
@@ -10,7 +11,9 @@ from datetime import timedelta
 from sqlalchemy.engine import Engine
 
 from gantry_archive.asking import awaited
-from gantry_dimse.command import N_ACTION_RQ
+from gantry_archive.proving import ReportHearer
+from gantry_dimse.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
+from gantry_dimse.commitment_scu import EventReport
 from gantry_dimse.operations import (
     Answer,
     Answers,
@@ -67,7 +70,13 @@ def commitment_operations(
             if partner.address is not None and partner.commitment_report == "new"
         ],
     )
-    return {(N_ACTION_RQ, STORAGE_COMMITMENT_PUSH): service.request}
+    reports = ReportService(
+        ReportHearer(engine, resends=settings.forward.proof.resends), threads=threads
+    )
+    return {
+        (N_ACTION_RQ, STORAGE_COMMITMENT_PUSH): service.request,
+        (N_EVENT_REPORT_RQ, STORAGE_COMMITMENT_PUSH): reports.report,
+    }
 
 
 class CommitmentService:
@@ -181,3 +190,19 @@ class CommitmentService:
     def _told(self, pk: int) -> None:
         with transaction(self._engine) as connection:
             write_reported(connection, pk)
+
+
+class ReportService:
+    """Answers N-EVENT-REPORT of destinations that we asked for commitment; it is `report`."""
+
+    def __init__(self, hearer: ReportHearer, *, threads: ThreadPoolExecutor) -> None:
+        self._hearer = hearer
+        self._threads = threads
+
+    def report(self, request: OperationRequest) -> Answers:
+        """Hear a report over an association of the destination's."""
+        told = EventReport(request.type_id, request.identifier, request.transfer_syntax)
+        heard = self._threads.submit(self._hearer.hear, told, calling_ae=request.peer.calling_ae)
+        status = yield from awaited(heard)
+        metrics.REPORTS_HEARD.labels(f"{status.code:04X}").inc()
+        yield Answer(status)

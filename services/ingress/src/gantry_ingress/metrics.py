@@ -35,6 +35,11 @@ COMMITMENT_REPORTS = counter(
     "Reports of storage commitment over the association of the request: told or refused",
     ["partner", "outcome"],
 )
+REPORTS_HEARD = counter(
+    "gantry_ingress_reports_heard_total",
+    "Reports of destinations on what we asked them to keep, by the status of our answer",
+    ["status"],
+)
 PASSED_ON = counter(
     "gantry_ingress_associations_passed_on_total",
     "Associations that were for another service and were passed on to it",

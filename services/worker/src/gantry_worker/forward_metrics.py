@@ -52,3 +52,18 @@ FAILURES = counter(
     "Rounds that ended by a failure of our own, by destination and kind",
     ["destination", "kind"],
 )
+UNPROVED = gauge(
+    "gantry_worker_deliveries_unproved",
+    "Deliveries whose destination has not said that it keeps them, by destination and state: due, "
+    "asked, resending, failed (for good)",
+    ["destination", "state"],
+    mode="mostrecent",
+)
+PROOFS = counter(
+    "gantry_worker_proofs_total",
+    "Questions whether a destination keeps what was sent, by destination and outcome",
+    ["destination", "outcome"],
+)
+PROOF_FAILURES = counter(
+    "gantry_worker_proof_failures_total", "Unexpected failures of our own in proving deliveries"
+)

@@ -25,10 +25,12 @@ from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
 from gantry_stores.index.delivery_lists import backlog
+from gantry_stores.index.proofs import unproved_deliveries
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_worker import forward_metrics as metrics
 from gantry_worker.commitments import Commitments
 from gantry_worker.lane import Lane, Leases
+from gantry_worker.proofs import Proofs
 
 log = get_logger(__name__)
 
@@ -44,6 +46,7 @@ _MEASURE_SECONDS = 5.0
 _UNKNOWN_SECONDS = 30.0
 _MOST_CONNECTIONS = 12
 
+_UNPROVED_STATES = ("due", "asked", "resending", "failed")
 _OPEN_STATES = [state for state in DeliveryState if state is not DeliveryState.DELIVERED]
 
 
@@ -98,11 +101,13 @@ class _Forwarding:
             for title, destination in known.items()
         }
         self._commitments = Commitments(settings, store=self._open_store, stopping=process.stopping)
+        self._proofs = Proofs(settings, stopping=process.stopping)
         self._measured = self._postponed = float("-inf")
 
     def start(self) -> None:
         """Start all threads."""
         self._commitments.start()
+        self._proofs.start()
         self._leases.start()
         for lane in self._lanes.values():
             lane.start()
@@ -142,6 +147,7 @@ class _Forwarding:
             drained = self._join(_ABORT_SECONDS)
         self._leases.close()
         self._commitments.join(_COMMITMENT_SECONDS)
+        self._proofs.join(_COMMITMENT_SECONDS)
         log.info("lanes_stopped", drained=drained)
 
     def _join(self, seconds: float) -> bool:
@@ -157,6 +163,7 @@ class _Forwarding:
     def _measure(self) -> None:
         with transaction(self._engine) as connection:
             lines = backlog(connection, late_after=self._settings.forward.late_after)
+            without_proof = unproved_deliveries(connection)
         numbers: dict[tuple[str, DeliveryState], int] = {}
         oldest: dict[str, datetime] = {}
         late: dict[str, int] = {}
@@ -166,10 +173,15 @@ class _Forwarding:
             late[title] = late.get(title, 0) + line.late
             if line.state.open:
                 oldest[title] = min(oldest.get(title, line.oldest), line.oldest)
+        for title, destination in destinations(self._settings).items():
+            if destination.prove is not None:
+                for state in _UNPROVED_STATES:
+                    number = without_proof.get((title, state), 0)
+                    metrics.UNPROVED.labels(title, state).set(number)
         now = datetime.now(UTC)
         for title in {*self._lanes, *(title for title, _ in numbers)}:
-            for state in _OPEN_STATES:
-                metrics.DELIVERIES.labels(title, state.value).set(numbers.get((title, state), 0))
+            for each in _OPEN_STATES:
+                metrics.DELIVERIES.labels(title, each.value).set(numbers.get((title, each), 0))
             metrics.LATE.labels(title).set(late.get(title, 0))
             waited = (now - oldest.get(title, now)).total_seconds()
             metrics.OLDEST_UNSENT_SECONDS.labels(title).set(max(0.0, waited))

@@ -21,6 +21,7 @@ from gantry_domain.statuses import (
     MISSING_ATTRIBUTE_VALUE,
     MOVE_DESTINATION_UNKNOWN,
     NO_SUCH_ACTION,
+    NO_SUCH_EVENT_TYPE,
     NO_SUCH_OBJECT_INSTANCE,
     NOT_AUTHORIZED,
     OBJECT_TOO_LARGE,
@@ -137,6 +138,16 @@ COMMITMENT: Mapping[Status, str] = {
     INVALID_ARGUMENT_VALUE: "a UID is missing, no instance is named, or nothing can be read",
     PROCESSING_FAILURE: "an error of the archive",
     RESOURCE_LIMITATION: "the index does not answer in time; the same request may succeed later",
+}
+
+COMMITMENT_REPORT: Mapping[Status, str] = {
+    SUCCESS: "the report is written down",
+    NO_SUCH_EVENT_TYPE: "another event than the two of the service",
+    INVALID_ARGUMENT_VALUE: (
+        "a Transaction UID that we never asked this partner under, or nothing can be read"
+    ),
+    PROCESSING_FAILURE: "an error of the archive",
+    RESOURCE_LIMITATION: "the index does not answer in time; the same report may be taken later",
 }
 
 ANY_OTHER: Mapping[Status, str] = {

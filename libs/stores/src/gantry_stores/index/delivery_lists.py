@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from gantry_domain.deliveries import DeliveryLevel, DeliveryState, ItemState
 
 _LIST = """
-    SELECT d.*, counts.*
-    FROM delivery d,
+    SELECT d.*, f.state AS proof, f.reason AS proof_reason, counts.*
+    FROM delivery d LEFT JOIN proof f ON f.delivery_pk = d.pk,
     LATERAL (
         SELECT count(*) AS items,
                count(*) FILTER (WHERE p.state IN ('accepted', 'warned')) AS sent,
@@ -74,6 +74,10 @@ class DeliveryLine:
     refused: int
     refusal: str | None
     """One reason of those for which items were refused."""
+    proof: str | None = None
+    """Whether its destination keeps it: `due`, `asked`, `resending`, `proved`, `failed`; None: it
+    is not asked."""
+    proof_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ def list_deliveries(
             warned=row.warned,
             refused=row.refused,
             refusal=row.refusal,
+            proof=row.proof,
+            proof_reason=row.proof_reason,
         )
         for row in rows
     ]

@@ -74,7 +74,7 @@ _NAMESAKES_OF = """
 
 @dataclass(frozen=True, slots=True)
 class OrderFeed:
-    """Into which partition orders come, and how long after its last message or poll the feed is alive."""
+    """Where orders come to, and how long after its last message or poll the feed is alive."""
 
     partition: str
     alive_for: timedelta

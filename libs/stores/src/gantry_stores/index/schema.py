@@ -36,9 +36,10 @@ from gantry_stores.index.columns import metadata, moment, surrogate
 from gantry_stores.index.commitment_tables import commitment
 from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.order_tables import order_
+from gantry_stores.index.proof_tables import proof
 from gantry_stores.index.tables_beside import deletion
 
-__all__ = ["commitment", "decision", "deletion", "metadata", "order_"]
+__all__ = ["commitment", "decision", "deletion", "metadata", "order_", "proof"]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
@@ -389,6 +390,7 @@ delivery_item = Table(
     Column("reason", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
     moment("settled_at", nullable=True),
+    moment("proved_at", nullable=True),  # its destination said that it keeps it
     CheckConstraint(
         "state IN ('waiting', 'failed', 'accepted', 'warned', 'refused')", name="state"
     ),

@@ -1,0 +1,167 @@
+"""Asks a destination whether it keeps what was delivered to it, and hears what it reports."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from uuid import uuid4
+
+from sqlalchemy.engine import Engine
+
+from gantry_archive.destinations import Destination
+from gantry_dimse.commitment_scu import CommitmentAssociation, EventReport
+from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, QueryAssociation
+from gantry_dimse.requesting import Timeouts
+from gantry_domain.commitment import (
+    ALL_COMMITTED,
+    SOME_FAILED,
+    BadCommitment,
+    CommitmentReport,
+    CommitmentRequest,
+    Reference,
+    encode_request,
+    read_report,
+)
+from gantry_domain.data_set_json import UnreadableDataSet, read_data_set
+from gantry_domain.errors import PermanentError, TransientError
+from gantry_domain.found_instances import found_instance, instances_of_series
+from gantry_domain.information_models import STUDY_ROOT_FIND
+from gantry_domain.statuses import (
+    INVALID_ARGUMENT_VALUE,
+    NO_SUCH_EVENT_TYPE,
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    SUCCESS,
+    Status,
+)
+from gantry_runtime.logs import get_logger
+from gantry_stores.index import proofs
+from gantry_stores.index.database import transaction
+from gantry_stores.index.proofs import Proof, Unproved
+
+log = get_logger(__name__)
+
+# Instances of one request: its data set stays far below what peers take.
+_AT_ONCE = 1000
+
+
+class CommitmentRefused(PermanentError):
+    """A destination answered a request for commitment with another status than Success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the destination answered a request for commitment with {status:04X}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportHearer:
+    """Takes the reports of destinations, whichever association they come over."""
+
+    engine: Engine
+    resends: int
+
+    def hear(self, report: EventReport, *, calling_ae: str) -> Status:
+        """Write down what a destination reports; what it is answered."""
+        if report.event_type not in (ALL_COMMITTED, SOME_FAILED):
+            return NO_SUCH_EVENT_TYPE
+        try:
+            told = read_report(
+                read_data_set(report.encoded, transfer_syntax=report.transfer_syntax)
+            )
+            return SUCCESS if self._write(told, calling_ae) else INVALID_ARGUMENT_VALUE
+        except (BadCommitment, UnreadableDataSet):
+            return INVALID_ARGUMENT_VALUE
+        except TransientError as error:
+            log.warning("report_put_off", error=type(error).__name__)
+            return RESOURCE_LIMITATION
+        # The door of the report: the peer gets an answer, whatever failed.
+        except Exception:
+            log.exception("report_failed")
+            return PROCESSING_FAILURE
+
+    def _write(self, told: CommitmentReport, calling_ae: str) -> bool:
+        with transaction(self.engine) as connection:
+            pk = proofs.delivery_asked(connection, told.TransactionUID, calling_ae)
+            if pk is None:
+                return False
+            state = proofs.hear(
+                connection,
+                pk,
+                kept=[each.SOPInstanceUID for each in told.committed],
+                not_kept={
+                    each.SOPInstanceUID: f"not committed ({reason:04X})"
+                    for each, reason in told.failed
+                },
+                resends=self.resends,
+            )
+        log.info("report_heard", delivery=pk, state=state, failed=len(told.failed))
+        return True
+
+
+def ask_for_commitment(
+    proof: Proof,
+    found: Sequence[Unproved],
+    *,
+    destination: Destination,
+    timeouts: Timeouts,
+    hearer: ReportHearer,
+    wait: float,
+) -> None:
+    """Request the commitment of these instances; reports may be heard before this returns.
+
+    Raises what opening an association raises, an `AssociationLost`, `CommitmentRefused`, or the
+    transient errors of the index.
+    """
+    for part in _parts(found):
+        request = CommitmentRequest(f"2.25.{uuid4().int}", tuple(part))
+        with transaction(hearer.engine) as connection:
+            proofs.note_request(connection, proof.delivery_pk, request.TransactionUID)
+        with CommitmentAssociation.open_for_commitment(
+            host=destination.host,
+            port=destination.port,
+            calling_ae=destination.calling_ae,
+            called_ae=destination.ae_title,
+            timeouts=timeouts,
+            tls=destination.tls,
+        ) as assoc:
+            status, _heard = assoc.request(
+                encode_request(request, transfer_syntax=assoc.transfer_syntax),
+                lambda report: hearer.hear(report, calling_ae=destination.ae_title),
+                wait=wait,
+            )
+        if status != SUCCESS.code:
+            raise CommitmentRefused(status)
+
+
+def _parts(found: Iterable[Unproved]) -> Iterable[list[Reference]]:
+    references = (Reference(each.SOPClassUID, each.SOPInstanceUID) for each in found)
+    while part := list(islice(references, _AT_ONCE)):
+        yield part
+
+
+def find_instances(
+    proof: Proof, found: Sequence[Unproved], *, destination: Destination, timeouts: Timeouts
+) -> set[str]:
+    """Which of these the destination finds, asked series by series.
+
+    Raises what opening an association raises, an `AssociationLost`, or `FindRefused`.
+    """
+    there: set[str] = set()
+    by_series = sorted(found, key=lambda each: each.SeriesInstanceUID)
+    with QueryAssociation.open_for(
+        [STUDY_ROOT_FIND],
+        host=destination.host,
+        port=destination.port,
+        calling_ae=destination.calling_ae,
+        called_ae=destination.ae_title,
+        timeouts=timeouts,
+        tls=destination.tls,
+    ) as assoc:
+        for series, each in groupby(by_series, key=lambda each: each.SeriesInstanceUID):
+            wanted = {one.SOPInstanceUID for one in each}
+            identifier = instances_of_series(
+                proof.StudyInstanceUID, series, transfer_syntax=IDENTIFIER_SYNTAX
+            )
+            for answer in assoc.find(STUDY_ROOT_FIND, identifier):
+                uid = found_instance(answer, transfer_syntax=IDENTIFIER_SYNTAX)
+                if uid in wanted:
+                    there.add(uid)
+    return there
