@@ -16,6 +16,7 @@ import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_archive.deciding import Decider
 from gantry_archive.dimse_door import listen_tls
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
@@ -28,6 +29,7 @@ from gantry_domain.errors import UnreadableObject
 from gantry_domain.file_meta import FileMeta, encode_file_meta, parse_file_meta
 from gantry_domain.header import read_header
 from gantry_domain.keys import new_object_id, object_key
+from gantry_domain.policies.rules import PolicySet
 from gantry_domain.receipts import Receipt
 from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_query.access import Access
@@ -188,6 +190,7 @@ def _served(
     access: Access | None = None,
     deletes: bool = True,
     orders: bool = True,
+    policies: PolicySet = NO_POLICIES,
 ) -> Iterator[str]:
     decoder = Decoder()
     commits = ThreadPoolExecutor(8)
@@ -203,6 +206,7 @@ def _served(
         door=_store_door(store, commits, [] if published is None else published),
         feed=EventFeed(engine, questions, stopping=ending.is_set),
         orders=OrderDoor(ZoneInfo("Asia/Hong_Kong"), orders),
+        decider=Decider(store=store, engine=engine, policies=policies, feed=None),
         deletes=deletes,
     )
     with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:

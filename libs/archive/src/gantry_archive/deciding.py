@@ -15,12 +15,14 @@ from sqlalchemy.engine import Connection, Engine
 
 from gantry_archive.journal import write_decision
 from gantry_archive.judging import judge_studies
+from gantry_archive.rejudging import order_feed
 from gantry_domain.decisions import DecisionKind, StudyDecision, Undoing
 from gantry_domain.errors import PermanentError
 from gantry_domain.keys import new_object_id
 from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.logs import get_logger
+from gantry_runtime.settings import Settings
 from gantry_stores.index.database import IndexContended, transaction
 from gantry_stores.index.decisions import DecisionLine, decide, history, undo
 from gantry_stores.index.evidence import OrderFeed
@@ -38,16 +40,23 @@ class NotDecided(PermanentError):
     """What was asked for makes no sense; the text says why, and names no patient."""
 
 
+def decider_of(settings: Settings, *, store: ObjectStore, engine: Engine) -> "Decider":
+    """The decider under the rules of the configuration."""
+    return Decider(
+        store=store, engine=engine, policies=settings.policy_set, feed=order_feed(settings)
+    )
+
+
 class Decider:
     """Decides in one index with its store, under the rules in force."""
 
     def __init__(
         self, *, store: ObjectStore, engine: Engine, policies: PolicySet, feed: OrderFeed | None
     ) -> None:
+        self.policies = policies
+        self.feed = feed
         self._store = store
         self._engine = engine
-        self._policies = policies
-        self._feed = feed
 
     def decide(
         self, study: JudgedStudy, kind: DecisionKind, *, order: str = "", by: str, reason: str
@@ -59,7 +68,7 @@ class Decider:
         """
         accepted: frozenset[tuple[str, str]] = frozenset()
         if kind is DecisionKind.ACCEPT:
-            verdict = self._policies.judge(study.evidence, was_visible=study.visible)
+            verdict = self.policies.judge(study.evidence, was_visible=study.visible)
             accepted = frozenset((each.rule, each.code) for each in verdict.findings if each.weighs)
             if not accepted:
                 raise NotDecided("the rules find no fault in this study")
@@ -143,7 +152,7 @@ class Decider:
         return str(found[0])
 
     def _judged(self, pk: int) -> VerdictKind | None:
-        judged = judge_studies(self._engine, self._policies, [pk], feed=self._feed)
+        judged = judge_studies(self._engine, self.policies, [pk], feed=self.feed)
         return next(iter(judged.verdicts), None)
 
     def _attempt(self, work: Callable[[Connection], _Answer]) -> _Answer:

@@ -27,7 +27,7 @@ class Grant(Section):
     """What a client may do."""
 
     scopes: Annotated[
-        tuple[Literal["read", "review", "store", "delete", "order"], ...],
+        tuple[Literal["read", "review", "decide", "store", "delete", "order"], ...],
         Field(strict=False, min_length=1),
     ] = ("read",)
     partitions: Annotated[tuple[PartitionName, ...] | None, Field(strict=False, min_length=1)] = (
@@ -40,6 +40,8 @@ class Grant(Section):
     def _review_is_reading(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
         if "review" in scopes and "read" not in scopes:
             raise ValueError("review is of no use without read")
+        if "decide" in scopes and "review" not in scopes:
+            raise ValueError("decide is of no use without review")
         return scopes
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 from sqlalchemy.engine import Engine
 
-from gantry_archive.deciding import Decider
+from gantry_archive.deciding import Decider, decider_of
 from gantry_archive.rejudging import order_feed
 from gantry_archive.reviewing import review
 from gantry_cli.index import running_index
@@ -136,12 +136,7 @@ def _find(
 
 
 def _decider(settings: Settings, engine: Engine) -> Decider:
-    return Decider(
-        store=open_store(settings.objects_place),
-        engine=engine,
-        policies=settings.policy_set,
-        feed=order_feed(settings),
-    )
+    return decider_of(settings, store=open_store(settings.objects_place), engine=engine)
 
 
 def _account() -> str:

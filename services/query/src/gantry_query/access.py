@@ -31,6 +31,7 @@ _REALM = 'Bearer realm="gantry"'
 _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
 _ORDERS = "/dicomweb/orders"
+_HELD = "held"
 _CALLER = "gantry.caller"
 NOBODY_IN_PARTICULAR = "anyone on loopback"
 _SEES_HELD = "gantry.sees_held"
@@ -41,6 +42,7 @@ class Right(StrEnum):
 
     READ = "read"
     REVIEW = "review"
+    DECIDE = "decide"
     STORE = "store"
     DELETE = "delete"
     ORDER = "order"
@@ -200,12 +202,20 @@ def _refusal(client: Client, scope: Scope) -> Refused | None:
         right = Right.READ
     elif scope["path"].endswith(_ORDERS):
         right = Right.ORDER
+    if _is_held(scope["path"]):
+        right = Right.REVIEW if right is Right.READ else Right.DECIDE
     if right not in client.rights:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
         return Refused(403, "scope", f"this needs the right to {right}", challenge)
     if client.partitions is not None and _partition(scope["path"]) not in client.partitions:
         return Refused(403, "partition", "there is no right to this partition")
     return None
+
+
+def _is_held(path: str) -> bool:
+    """Whether it is within /held or /p/NAME/held."""
+    parts = path.split("/")
+    return _HELD in (parts[3:4] if path.startswith(_PARTITIONED) else parts[1:2])
 
 
 def _partition(path: str) -> str:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Engine
 from starlette.requests import Request
 
+from gantry_archive.deciding import Decider
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.sight import Sight
 from gantry_query.access import sees_held
@@ -39,6 +40,7 @@ class Archive:
     door: StoreDoor
     feed: EventFeed
     orders: OrderDoor
+    decider: Decider
     deletes: bool = False
     """Whether clients may delete."""
 

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gantry_archive.deciding import NotDecided
 from gantry_domain.errors import PermanentError, TransientError
 from gantry_domain.query import BadQuery
 from gantry_query.multipart_reading import BrokenMultipart
@@ -33,6 +34,8 @@ def answer(request: Request, error: Exception) -> Response:
             return _error(400, str(error), parameter=parameter)
         case BrokenMultipart():
             return _error(400, str(error))
+        case NotDecided():
+            return _error(409, str(error))
         case NotHere():
             return _error(404, str(error))
         case NotAcceptable(available=available):

@@ -12,6 +12,7 @@ import uvicorn
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp
 
+from gantry_archive.deciding import decider_of
 from gantry_archive.readiness import tell_readiness
 from gantry_archive.receiving import await_store, publisher_of, stager_of, watermarks_of
 from gantry_archive.storable_classes import taken_classes
@@ -80,6 +81,7 @@ def main() -> int:
         door=_store_door(settings, process, store=store, publisher=publisher, commits=commits),
         feed=EventFeed(engine, questions, stopping=ending.is_set),
         orders=order_door(settings),
+        decider=decider_of(settings, store=store, engine=engine),
         deletes=settings.delete.enabled,
     )
     watch = threading.Thread(

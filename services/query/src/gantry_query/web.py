@@ -20,6 +20,7 @@ from gantry_query.door import Door, Origins
 from gantry_query.event_routes import event_router
 from gantry_query.failures import answer
 from gantry_query.frame_routes import frame_router
+from gantry_query.held_routes import held_router
 from gantry_query.metadata_routes import metadata_router
 from gantry_query.openapi_document import Json, openapi_document
 from gantry_query.order_routes import order_router
@@ -29,6 +30,7 @@ from gantry_query.search_routes import search_router
 from gantry_query.store_routes import store_router
 from gantry_query.wado_uri import uri_router
 
+HELD_PREFIXES = ("/held", "/p/{partition}/held")
 PREFIXES = ("/dicomweb", "/p/{partition}/dicomweb")
 
 
@@ -73,6 +75,9 @@ def make_app(
         app.router.routes.extend(_Direct(route, prefix) for route in routes)
         document = openapi_document(routes, prefix=prefix)
         app.add_route(f"{prefix}/openapi.json", _answering(document))
+    held = held_router(archive)
+    for prefix in HELD_PREFIXES:
+        app.include_router(held, prefix=prefix)
     for path, handler in pages.items():
         app.add_route(path, handler)
     for error in (GantryError, HTTPException, Exception):

@@ -69,6 +69,24 @@ STUDIES = gauge(
     ["verdict"],
     mode="mostrecent",
 )
+HELD = gauge(
+    "gantry_worker_held_studies",
+    "Held studies by the rules that find fault with them",
+    ["rule"],
+    mode="mostrecent",
+)
+OLDEST_HELD_SECONDS = gauge(
+    "gantry_worker_oldest_held_seconds",
+    "How long ago the oldest of them got its last image; 0: there is none",
+    ["rule"],
+    mode="mostrecent",
+)
+DECISIONS = gauge(
+    "gantry_worker_decisions",
+    "Decisions of people about studies that stand, by kind",
+    ["kind"],
+    mode="mostrecent",
+)
 STUDIES_WAITING = gauge(
     "gantry_worker_studies_waiting",
     "Studies whose newest revision has no verdict, counted up to 10,000",

@@ -13,13 +13,19 @@ from gantry_archive.indexing import BatchResult
 from gantry_archive.judging import judge_studies
 from gantry_archive.rejudging import recall_changed
 from gantry_archive.sweep import sweep
+from gantry_domain.decisions import DecisionKind
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import TransientError
 from gantry_domain.keys import received_at
 from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.receipts import Receipt, decode_receipts
 from gantry_runtime.logs import get_logger
-from gantry_stores.index.census import objects_by_state, studies_by_verdict
+from gantry_stores.index.census import (
+    decisions_by_kind,
+    held_by_rule,
+    objects_by_state,
+    studies_by_verdict,
+)
 from gantry_stores.index.commitments import note_caught_up
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import publish, remove_old
@@ -243,6 +249,8 @@ def measure(workshop: Workshop) -> None:
         states = objects_by_state(connection)
         verdicts = studies_by_verdict(connection)
         waiting = count_waiting(connection, limit=_COUNTED)
+        held = held_by_rule(connection)
+        decided = decisions_by_kind(connection)
         hours = open_hours(connection)
         metrics.SUSPECTS.set(count_suspects(connection))
     for state in ObjectState:
@@ -252,6 +260,12 @@ def measure(workshop: Workshop) -> None:
     metrics.STUDIES_WAITING.set(waiting)
     metrics.OPEN_HOURS.set(len(hours))
     now = datetime.now(UTC)
+    for rule in {section.rule for section in workshop.settings.policies} | held.keys():
+        number, since = held.get(rule, (0, now))
+        metrics.HELD.labels(rule).set(number)
+        metrics.OLDEST_HELD_SECONDS.labels(rule).set(max(0.0, (now - since).total_seconds()))
+    for kind in DecisionKind:
+        metrics.DECISIONS.labels(kind.value).set(decided.get(kind.value, 0))
     oldest = min(hours, default=now)
     metrics.OLDEST_OPEN_HOUR_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
     for queue in QUEUES:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -40,6 +41,28 @@ def studies_by_verdict(connection: Connection) -> Counter[VerdictKind]:
         connection, "study", "verdict = 'accepted'", counts.total()
     )
     return counts
+
+
+def held_by_rule(connection: Connection) -> dict[str, tuple[int, datetime]]:
+    """How many held studies each rule finds fault with, and when the oldest got its last image."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT f.rule, count(DISTINCT t.pk) AS number, min(t.last_received_at) AS oldest"
+            " FROM study t JOIN study_finding f ON f.study_pk = t.pk AND f.severity <> 'info'"
+            " WHERE t.verdict = 'held' GROUP BY f.rule"
+        )
+    )
+    return {row.rule: (row.number, row.oldest) for row in rows}
+
+
+def decisions_by_kind(connection: Connection) -> dict[str, int]:
+    """How many decisions of people stand, by kind."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT kind, count(*) AS number FROM decision WHERE undoing_id IS NULL GROUP BY kind"
+        )
+    )
+    return {row.kind: row.number for row in rows}
 
 
 def instances_of_studies(

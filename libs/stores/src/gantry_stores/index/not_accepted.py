@@ -13,6 +13,7 @@ _STUDIES = """
     SELECT pk, partition, study_instance_uid, verdict, visible, last_received_at,
            modalities_in_study AS modalities, number_of_study_related_instances AS instances
     FROM study WHERE verdict = ANY(:verdicts) AND verdict <> 'accepted'
+      AND (CAST(:partition AS text) IS NULL OR partition = :partition)
     ORDER BY pk DESC LIMIT :limit
 """
 
@@ -40,11 +41,21 @@ class StudyNotAccepted:
 
 
 def studies_not_accepted(
-    connection: Connection, verdicts: Sequence[VerdictKind], *, limit: int
+    connection: Connection,
+    verdicts: Sequence[VerdictKind],
+    *,
+    limit: int,
+    partition: str | None = None,
 ) -> list[StudyNotAccepted]:
-    """At most `limit` studies with one of these verdicts, the newest first."""
+    """At most `limit` studies with one of these verdicts, of one partition or of all, the newest
+    first."""
     studies = connection.execute(
-        sa.text(_STUDIES), {"verdicts": [each.value for each in verdicts], "limit": limit}
+        sa.text(_STUDIES),
+        {
+            "verdicts": [each.value for each in verdicts],
+            "limit": limit,
+            "partition": partition,
+        },
     ).all()
     findings: dict[int, list[StudyFinding]] = {}
     for row in connection.execute(sa.text(_FINDINGS), {"pks": [study.pk for study in studies]}):

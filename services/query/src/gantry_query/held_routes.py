@@ -1,0 +1,225 @@
+"""The queue of what is held, for those who review: studies, their orders beside them, decisions.
+
+    GET  /held                       what is held or refused, newest first
+    GET  /held/STUDY                 the study beside its orders, key by key, and what was decided
+    POST /held/STUDY/decisions       {"kind": "release", "reason": "..."}: decide, or undo the last
+
+Answers hold the patient's values, for a person has to compare them. Where nobody signs in to the
+web door nobody is a reviewer: `gantry held` is the same at the command line.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gantry_archive.reviewing import review
+from gantry_domain.decisions import DecisionKind
+from gantry_domain.policies.findings import StudyFinding, VerdictKind
+from gantry_domain.policies.major_keys import MAJOR_KEYS
+from gantry_domain.policies.side_by_side import Candidate
+from gantry_domain.query import BadQuery
+from gantry_query.access import caller_of, sees_held
+from gantry_query.archive import Archive
+from gantry_query.failures import NotHere
+from gantry_query.negotiation import JSON
+from gantry_stores.index.database import transaction
+from gantry_stores.index.decisions import DecisionLine
+from gantry_stores.index.judged_studies import JudgedStudy, find_judged
+from gantry_stores.index.not_accepted import StudyNotAccepted, studies_not_accepted
+
+MOST_STUDIES = 1000
+_USUAL_STUDIES = 100
+_LARGEST_BODY = 64 * 2**10
+_UNDO = "undo"
+
+Document = dict[str, object]
+
+
+class Decision(BaseModel):
+    """What a person decides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    kind: Literal["link", "accept", "release", "refuse", "undo"]
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+    order: Annotated[str, Field(max_length=64)] = ""
+    """Of a link: the accession number or the Study Instance UID of the order."""
+
+
+def held_router(archive: Archive) -> APIRouter:
+    """The three resources."""
+    router = APIRouter()
+    router.add_api_route("", _list_handler(archive), name="held")
+    router.add_api_route("/{study}", _show_handler(archive), name="held study")
+    router.add_api_route(
+        "/{study}/decisions", _decision_handler(archive), methods=["POST"], name="decide"
+    )
+    return router
+
+
+def _list_handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        partition = _partition(archive, request)
+        limit = request.query_params.get("limit", str(_USUAL_STUDIES))
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MOST_STUDIES):
+            raise BadQuery("limit", f"it is a number from 1 to {MOST_STUDIES}")
+
+        def look() -> list[StudyNotAccepted]:
+            with transaction(archive.engine) as connection:
+                kinds = (VerdictKind.HELD, VerdictKind.REFUSED)
+                return studies_not_accepted(
+                    connection, kinds, limit=int(limit), partition=partition
+                )
+
+        return _answer({"studies": [_listed(study) for study in await archive.ask(look)]})
+
+    return handle
+
+
+def _show_handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        partition = _partition(archive, request)
+
+        def look() -> Document:
+            study = _find(archive, request.path_params["study"], partition)
+            with transaction(archive.engine) as connection:
+                candidates, lines = review(connection, study)
+            return _shown(archive, study, candidates, lines)
+
+        return _answer(await archive.ask(look))
+
+    return handle
+
+
+def _decision_handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        partition = _partition(archive, request)
+        asked = await _read(request)
+        by = caller_of(request)
+
+        def decide() -> Document:
+            study = _find(archive, request.path_params["study"], partition)
+            decider = archive.decider
+            if asked.kind == _UNDO:
+                decider.undo_last(study, by=by, reason=asked.reason)
+            else:
+                kind = DecisionKind(asked.kind)
+                decider.decide(study, kind, order=asked.order, by=by, reason=asked.reason)
+            now = _find(archive, study.StudyInstanceUID, partition)
+            return {"verdict": now.verdict, "visible": now.visible}
+
+        return _answer(await archive.ask(decide))
+
+    return handle
+
+
+def _partition(archive: Archive, request: Request) -> str:
+    """The partition that a reviewer asks about. Raises `NotHere`, 403 for anybody else."""
+    if not sees_held(request):
+        raise HTTPException(403, "this is for those who review")
+    return archive.partition(request)
+
+
+def _find(archive: Archive, StudyInstanceUID: str, partition: str) -> JudgedStudy:
+    with transaction(archive.engine) as connection:
+        found = find_judged(
+            connection, StudyInstanceUID, partition=partition, feed=archive.decider.feed
+        )
+    if not found:
+        raise NotHere("study")
+    return found[0]
+
+
+async def _read(request: Request) -> Decision:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            raise HTTPException(413, "a decision is smaller")
+    try:
+        return Decision.model_validate_json(body)
+    except ValidationError as error:
+        wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]}))
+        raise HTTPException(400, f"this is no decision: {wrong or 'no JSON object'}") from error
+
+
+def _listed(study: StudyNotAccepted) -> Document:
+    return {
+        "StudyInstanceUID": study.StudyInstanceUID,
+        "verdict": study.verdict,
+        "visible": study.visible,
+        "ModalitiesInStudy": study.ModalitiesInStudy,
+        "instances": study.instances,
+        "last_received_at": study.last_received_at,
+        "findings": [_finding(finding) for finding in study.findings],
+    }
+
+
+def _finding(finding: StudyFinding) -> Document:
+    return {
+        "rule": finding.rule,
+        "code": finding.code,
+        "severity": finding.severity,
+        "detail": finding.detail,
+    }
+
+
+def _shown(
+    archive: Archive, study: JudgedStudy, candidates: list[Candidate], lines: list[DecisionLine]
+) -> Document:
+    policies = archive.decider.policies
+    verdict = policies.judge(study.evidence, was_visible=study.visible)
+    evidence = study.evidence
+    return {
+        "StudyInstanceUID": study.StudyInstanceUID,
+        "verdict": study.verdict,
+        "visible": study.visible,
+        "findings": [_finding(finding) for finding in verdict.findings],
+        "AccessionNumber": evidence.AccessionNumber,
+        **{key: getattr(evidence, key) for key in MAJOR_KEYS},
+        "orders": [_candidate(each) for each in candidates],
+        "decisions": [_line(line) for line in lines],
+    }
+
+
+def _candidate(candidate: Candidate) -> Document:
+    order = candidate.order
+    return {
+        "StudyInstanceUID": order.StudyInstanceUID,
+        "AccessionNumber": order.AccessionNumber,
+        **{key: getattr(order.keys, key) for key in MAJOR_KEYS},
+        "why": candidate.why,
+        "compared": {key: said.value for key, said in candidate.agreements.items()},
+    }
+
+
+def _line(line: DecisionLine) -> Document:
+    made, undone = line.decision, line.undone
+    document: Document = {
+        "id": made.id,
+        "kind": made.kind,
+        "at": made.decided_at,
+        "by": made.decided_by,
+        "reason": made.reason,
+    }
+    if made.order_uid:
+        document["order"] = made.order_uid
+    if undone is not None:
+        document["undone"] = {
+            "at": undone.undone_at,
+            "by": undone.undone_by,
+            "reason": undone.reason,
+        }
+    return document
+
+
+def _answer(document: Document) -> Response:
+    # Patient data: for the one who asked, and kept by nobody.
+    headers = {"Cache-Control": "private, no-store", "Vary": "Authorization"}
+    return Response(orjson.dumps(document), headers=headers, media_type=JSON)
