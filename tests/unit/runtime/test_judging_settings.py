@@ -80,8 +80,21 @@ def test_quiet_times_per_modality_and_partner(tmp_path: Path) -> None:
         ("policies: [{rule: images}]", r"policies\[0\].rule: must be one of 'images_per_study', "),
         ("policies: [{rule: images_per_study, limit: 0}]", r"policies\[0\].limit: must be great"),
         (
-            "policies: [{rule: images_per_study, action: reject}]",
+            "policies: [{rule: patient_identity, action: reject}]",
             r"policies\[0\].action: must be 'warn' or 'hold'",
+        ),
+        (
+            "policies: [{rule: images_per_study, action: reject, when: {Modality: CT}}]",
+            r"policies\[0\].*can ask for called_ae, calling_ae, partition, not for Modality",
+        ),
+        ("policies: [{rule: site, name: dose}]", r"there is no rule 'dose' of a package"),
+        (
+            "policies: [{rule: required_attributes, attributes: [PixelData]}]",
+            r"'PixelData' is no attribute of a patient, a study or a series",
+        ),
+        (
+            "policies: [{rule: patient_identity, keys: [PatientAge]}]",
+            r"'PatientAge' is none of PatientID, PatientName",
         ),
         (
             "policies: [{rule: accession_number, check: luhn}]",

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from gantry_archive.receipt_metrics import ReceiptMetrics
-from gantry_archive.staging import Stager
+from gantry_archive.staging import Admit, Stager, admit_all
 from gantry_archive.watermarks import Watermarks
 from gantry_domain.errors import TransientError
 from gantry_domain.object_place import ObjectPlace
+from gantry_domain.policies.door import has_limits
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process
 from gantry_runtime.settings import Settings
@@ -39,7 +40,18 @@ def stager_of(
         max_object_size=limits.max_object_size,
         store_patience=limits.store_patience.total_seconds(),
         stopping=process.stopping,
+        admit=_admission(settings),
     )
+
+
+def _admission(settings: Settings) -> Admit:
+    """What counts the images of a study, if a rule limits them at the door."""
+    if not has_limits(settings.policy_set.rules):
+        return admit_all
+    # Only then this process needs the index, whose driver is half as large as all the rest.
+    from gantry_archive.door_limit import door_limit_of
+
+    return door_limit_of(settings).admit
 
 
 def watermarks_of(settings: Settings) -> Watermarks:

@@ -9,6 +9,7 @@ from gantry_domain.statuses import (
     OBJECT_TOO_LARGE,
     OUT_OF_RESOURCES,
     SOP_CLASS_NOT_SUPPORTED,
+    TOO_MANY_IMAGES,
     Status,
 )
 
@@ -18,6 +19,7 @@ STATUSES: Mapping[Refusal, Status] = {
     Refusal.MISSING_UID: CANNOT_UNDERSTAND,
     Refusal.UNREADABLE: CANNOT_UNDERSTAND,
     Refusal.TOO_LARGE: OBJECT_TOO_LARGE,
+    Refusal.TOO_MANY_IMAGES: TOO_MANY_IMAGES,
     Refusal.STORE_FULL: OUT_OF_RESOURCES,
     Refusal.STORE_AWAY: OUT_OF_RESOURCES,
 }

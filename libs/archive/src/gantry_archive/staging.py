@@ -50,6 +50,8 @@ class Refusal(Enum):
     """The data set cannot be read as far as its UIDs in the transfer syntax of its context."""
     TOO_LARGE = "too_large"
     """The data set is larger than the configuration allows."""
+    TOO_MANY_IMAGES = "too_many_images"
+    """Its study has as many images as the configuration allows."""
     STORE_FULL = "store_full"
     STORE_AWAY = "store_away"
 
@@ -87,6 +89,27 @@ class Provenance:
     storage_classes: Collection[str] | None = None
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Whether an image has a place among the `limit` of its study, and how it is given back."""
+
+    limit: int
+    granted: bool
+    release: Callable[[], None] = _nothing
+
+
+Admit = Callable[[Provenance, Identification], Admission | None]
+"""Asked once it is known who an object is; None: nothing is counted."""
+
+
+def admit_all(_provenance: Provenance, _found: Identification) -> None:
+    """Counts nothing."""
+
+
 class Stager:
     """Stages objects. Safe for use by many threads."""
 
@@ -98,6 +121,7 @@ class Stager:
         max_object_size: int,
         store_patience: float,
         stopping: threading.Event | None = None,
+        admit: Admit = admit_all,
     ) -> None:
         """`max_object_size` in bytes of the data set; `store_patience` in seconds per object.
 
@@ -108,6 +132,7 @@ class Stager:
         self._max_object_size = max_object_size
         self._store_patience = store_patience
         self._stopping = stopping or threading.Event()
+        self._admit = admit
 
     def begin(self, provenance: Provenance) -> "Staging":
         """Begin an object; touches no store yet."""
@@ -118,6 +143,7 @@ class Stager:
             max_object_size=self._max_object_size,
             store_patience=self._store_patience,
             stopping=self._stopping,
+            admit=self._admit,
         )
 
 
@@ -133,6 +159,7 @@ class Staging:
         max_object_size: int,
         store_patience: float,
         stopping: threading.Event,
+        admit: Admit,
     ) -> None:
         self._provenance = provenance
         self._store = store
@@ -140,6 +167,8 @@ class Staging:
         self._max_object_size = max_object_size
         self._store_patience = store_patience
         self._stopping = stopping
+        self._admit = admit
+        self._admission: Admission | None = None
         # The time of reception is in the identifier: the hour of an object is that of its begin.
         self._object_id = new_object_id()
         self._hash = hashlib.sha256()
@@ -191,6 +220,7 @@ class Staging:
                 self._refuse_for_store(error)
         if self._refused is not None:
             return self._refused
+        self._admission = None
         receipt = Receipt(self._object_id, self._size, digest)
         self._publish(receipt)
         return Staged(receipt)
@@ -201,6 +231,9 @@ class Staging:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abort()
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.release()
 
     def _begin_object(self, *, complete: bool) -> None:
         """The prefix is all that is needed to decide: refuse the object, or create it."""
@@ -212,6 +245,13 @@ class Staging:
         self._refused = _judge(found, provenance)
         if self._refused is not None:
             return
+        admission = self._admit(provenance, found)
+        if admission is not None and not admission.granted:
+            self._refuse(
+                Refusal.TOO_MANY_IMAGES, f"the study has {admission.limit} images, no more fit"
+            )
+            return
+        self._admission = admission
         meta = FileMeta(
             MediaStorageSOPClassUID=provenance.SOPClassUID or found.SOPClassUID or "",
             MediaStorageSOPInstanceUID=provenance.SOPInstanceUID or found.SOPInstanceUID or "",

@@ -24,6 +24,7 @@ DATA_SET_DOES_NOT_MATCH_SOP_CLASS = Status(
 CANNOT_UNDERSTAND = Status(0xC000, "Error: Cannot understand", "PS3.4 Table B.2-1")
 # Our own in the range "Cannot understand": A7xx would make senders try again for ever.
 OBJECT_TOO_LARGE = Status(0xC0F0, "Error: Object larger than configured", "PS3.4 Table B.2-1")
+TOO_MANY_IMAGES = Status(0xC0F1, "Error: More images than configured", "PS3.4 Table B.2-1")
 
 # STOW-RS, PS3.18 Annex I.2.2, where there is none of C-STORE that says the same.
 COERCION_OF_DATA_ELEMENTS = Status(

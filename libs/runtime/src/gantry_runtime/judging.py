@@ -1,14 +1,15 @@
 """What the configuration says of judging: the rules, and which studies each is for."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from gantry_domain.attributes import BY_KEYWORD, Level
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.policies import accession
 from gantry_domain.policies.accession_number import AccessionNumberFormat
+from gantry_domain.policies.door import KNOWN_AT_DOOR
 from gantry_domain.policies.findings import Action
 from gantry_domain.policies.major_keys import MAJOR_KEYS
 from gantry_domain.policies.patient_identity import PatientIdentity
@@ -54,7 +55,18 @@ class ImagesPerStudySection(_Policy):
     """At most `limit` images in a study."""
 
     rule: Literal["images_per_study"]
+    action: Literal["warn", "hold", "reject"] = "warn"  # type: ignore[assignment]
     limit: Annotated[int, Field(ge=1)] = 1000
+
+    @model_validator(mode="after")
+    def _known_at_door(self) -> Self:
+        unknown = sorted(self.when.keys() - KNOWN_AT_DOOR)
+        if self.action == "reject" and unknown:
+            known = ", ".join(sorted(KNOWN_AT_DOOR))
+            raise ValueError(
+                f"with the action reject `when` can ask for {known}, not for {unknown[0]}"
+            )
+        return self
 
     def policy(self) -> ImagesPerStudy:
         """The rule as a value."""

@@ -40,6 +40,7 @@ from gantry_domain.statuses import (
     SUB_OPERATIONS_CANCELLED,
     SUCCESS,
     TEMPORARY_CONGESTION,
+    TOO_MANY_IMAGES,
     UNABLE_TO_PROCESS,
     UNPARSEABLE_REQUEST,
     UNRECOGNIZED_OPERATION,
@@ -81,6 +82,7 @@ C_STORE: Mapping[Status, str] = {
         "its UIDs; nothing is stored"
     ),
     OBJECT_TOO_LARGE: "larger than the configuration allows; nothing is stored",
+    TOO_MANY_IMAGES: "the study has as many images as the configuration allows",
 }
 
 C_FIND: Mapping[Status, str] = {

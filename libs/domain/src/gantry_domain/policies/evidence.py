@@ -52,6 +52,8 @@ class Evidence:
     series: tuple[SeriesFacts, ...] = ()
     patients: frozenset[str] = frozenset()
     namesakes: int = 0
+    refused_at_door: int = 0
+    """How often an image of it was refused for being one too many."""
     orders: tuple[Order, ...] = ()
     """Those with its accession number or its Study Instance UID, and the one it was linked to."""
     feed_alive: bool = False

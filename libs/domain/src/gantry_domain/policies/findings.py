@@ -20,6 +20,9 @@ class Action(StrEnum):
 
     WARN = "warn"
     HOLD = "hold"
+    REJECT = "reject"
+    """The image that is one too many is refused at the door; where that was not possible the study
+    is refused."""
 
 
 class VerdictKind(StrEnum):
@@ -58,10 +61,10 @@ class RuleOutcome:
         """Whether the rule's action happens."""
         return any(finding.weighs for finding in self.findings)
 
-    def holds(self, accepted: frozenset[tuple[str, str]]) -> bool:
-        """Whether the study is held for it; `accepted` are faults that a person took as they are,
+    def asks_for(self, action: Action, accepted: frozenset[tuple[str, str]]) -> bool:
+        """Whether this is to happen for it; `accepted` are faults that a person took as they are,
         by rule and code."""
-        return self.action is Action.HOLD and any(
+        return self.action is action and any(
             finding.weighs and (finding.rule, finding.code) not in accepted
             for finding in self.findings
         )
@@ -90,7 +93,10 @@ def decide(
         return Verdict(VerdictKind.REFUSED, visible=False, findings=findings)
     if standing.released:
         return Verdict(VerdictKind.ACCEPTED, visible=True, findings=findings)
-    holding = [outcome for outcome in outcomes if outcome.holds(standing.accepted)]
+    accepted = standing.accepted
+    if any(outcome.asks_for(Action.REJECT, accepted) for outcome in outcomes):
+        return Verdict(VerdictKind.REFUSED, visible=was_visible, findings=findings)
+    holding = [outcome for outcome in outcomes if outcome.asks_for(Action.HOLD, accepted)]
     return Verdict(
         kind=VerdictKind.HELD if holding else VerdictKind.ACCEPTED,
         visible=was_visible or all(outcome.visible for outcome in holding),

@@ -23,14 +23,17 @@ class ImagesPerStudy:
         return frozenset()
 
     def judge(self, evidence: Evidence) -> RuleOutcome:
-        """A warning above the limit."""
-        findings: tuple[StudyFinding, ...] = ()
+        """A warning above the limit, and one for what was refused at the door."""
+        rule = "images_per_study"
         if evidence.images > self.limit:
             detail = f"{evidence.images} images, {self.limit} are allowed"
-            findings = (
-                StudyFinding("images_per_study", "too_many_images", Severity.WARNING, detail),
-            )
-        return RuleOutcome(findings, self.action, self.visible)
+            found = StudyFinding(rule, "too_many_images", Severity.WARNING, detail)
+            return RuleOutcome((found,), self.action, self.visible)
+        if self.action is Action.REJECT and evidence.refused_at_door:
+            detail = f"{evidence.refused_at_door} times"
+            found = StudyFinding(rule, "images_refused", Severity.WARNING, detail)
+            return RuleOutcome((found,), Action.WARN, self.visible)
+        return RuleOutcome((), self.action, self.visible)
 
 
 @dataclass(frozen=True, slots=True)

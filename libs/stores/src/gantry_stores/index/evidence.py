@@ -18,8 +18,8 @@ from gantry_domain.policies.major_keys import MajorKeys
 from gantry_domain.policies.matching import Order
 from gantry_domain.policies.standing import Standing
 from gantry_domain.routes import StudyFacts
-from gantry_domain.sop_classes import STORAGE_CLASSES
 from gantry_stores.index.decisions import standings
+from gantry_stores.index.door_limits import IMAGES, refusals_of
 from gantry_stores.index.headers import decode_header
 from gantry_stores.index.orders.polls import last_heard_at
 
@@ -30,7 +30,6 @@ COLUMNS = """
 """
 """Of a study, what `gather` is given."""
 
-_IMAGES = frozenset(uid for uid, each in STORAGE_CLASSES.items() if each.image)
 _NAMESAKES = 5
 _SERIES = [attribute.keyword for attribute in attributes_at(Level.SERIES)]
 _OF_STUDY = [attribute.keyword for attribute in attributes_at(Level.PATIENT, Level.STUDY)]
@@ -100,6 +99,9 @@ def gather(
     standing = standings(
         connection, [(study.partition, study.study_instance_uid) for study in studies]
     )
+    refused = refusals_of(
+        connection, ((study.partition, study.study_instance_uid) for study in studies)
+    )
     of: dict[int, Standing] = {
         study.pk: standing.get((study.partition, study.study_instance_uid), Standing())
         for study in studies
@@ -120,6 +122,7 @@ def gather(
             series=tuple(series.get(study.pk, ())),
             patients=frozenset(patients.get(study.pk, ())),
             namesakes=namesakes.get(study.pk, 0),
+            refused_at_door=refused.get((study.partition, study.study_instance_uid), 0),
             orders=tuple(orders.get(study.pk, ())),
             feed_alive=alive and feed is not None and feed.partition == study.partition,
             standing=of[study.pk],
@@ -177,7 +180,7 @@ def _by_pk(
 def _images(connection: Connection, studies: Sequence[sa.Row[Any]]) -> dict[int, int]:
     """The number of images; counted where a study holds more than images."""
     counts = {study.pk: int(study.instances) for study in studies}
-    mixed = [study.pk for study in studies if not _IMAGES.issuperset(study.sop_classes)]
+    mixed = [study.pk for study in studies if not IMAGES.issuperset(study.sop_classes)]
     if mixed:
         counts |= dict.fromkeys(mixed, 0)
         rows = connection.execute(
@@ -186,7 +189,7 @@ def _images(connection: Connection, studies: Sequence[sa.Row[Any]]) -> dict[int,
                 " ON i.series_pk = s.pk AND i.sop_class_uid = ANY(:classes)"
                 " WHERE s.study_pk = ANY(:pks) GROUP BY s.study_pk"
             ),
-            {"pks": mixed, "classes": sorted(_IMAGES)},
+            {"pks": mixed, "classes": sorted(IMAGES)},
         )
         counts |= {row.study_pk: row.images for row in rows}
     return counts

@@ -1,6 +1,6 @@
 """The tables of what the rules look at beside the images, and of what people decided."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Table, Text, Uuid, text
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from gantry_stores.index.columns import metadata, moment, surrogate
@@ -14,6 +14,16 @@ evidence_change = Table(
     Column("partition", Text, nullable=False),
     Column("accession_number", Text),
     Column("study_instance_uid", Text),
+)
+
+# Studies of which an image was refused at the door, for being one too many.
+door_refusal = Table(
+    "door_refusal",
+    metadata,
+    Column("partition", Text, primary_key=True),
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("refused", Integer, nullable=False),
+    moment("last_at"),
 )
 
 # What a person decided of a study. The row stays when it is undone, for it says who, when and why.

@@ -121,7 +121,7 @@ def write_verdicts(
             sa.text(
                 "UPDATE study AS t SET judged_revision = r.revision, judged_by = :policies,"
                 " verdict = r.kind,"
-                " visible = r.kind <> 'refused' AND (t.visible OR r.visible)"
+                " visible = r.visible OR (t.visible AND r.kind <> 'refused')"
                 " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]),"
                 " CAST(:seen AS bigint[]), CAST(:kinds AS text[]), CAST(:visible AS boolean[]))"
                 " AS r(pk, revision, seen, kind, visible)"
