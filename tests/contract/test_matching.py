@@ -166,6 +166,19 @@ def test_a_patient_who_is_corrected_releases_the_images(hospital: Hospital) -> N
     assert hospital.verdict(study) == MATCHED
 
 
+def test_a_patient_who_is_merged_releases_the_images(hospital: Hospital) -> None:
+    hospital.order("G1", patient="OLD")
+    study = hospital.images("G1", PatientID="NEW")
+    hospital.judge()
+    assert hospital.verdict(study) == ("held", False, ["patient_id_differs"])
+    message = patient_message(
+        "A40", control_id=str(next(_numbers)), patient="NEW^^^HOSP", old="OLD"
+    )
+    assert acknowledged(hospital.hl7, message) == ["AA"]
+    hospital.judge()
+    assert hospital.verdict(study) == MATCHED
+
+
 def test_while_no_orders_come_nobody_is_held_for_having_none(hospital: Hospital) -> None:
     hospital.order("D0")
     before, wrong = hospital.images("D1"), hospital.images("D0", PatientSex="M")

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,12 +55,17 @@ class Place:
         return Index(self.gantry)
 
     def study(
-        self, *, patient: str = VALID[0], accession: str = ACCESSION, images: int = 1
+        self,
+        *,
+        patient: str = VALID[0],
+        accession: str = ACCESSION,
+        images: int = 1,
+        name: str = "GANTRY^ANNA",
     ) -> list[Sample]:
         """A study that is written down and not sent yet."""
         uid, samples = new_uid(), []
         for number in range(images):
-            ds = image(study=uid, patient=patient, number=number)
+            ds = image(study=uid, patient=patient, number=number, name=name)
             ds.SpecificCharacterSet = "ISO_IR 192"
             ds.AccessionNumber = accession
             samples.append(write(ds, self.folder))
@@ -201,11 +207,66 @@ def test_killed_in_between_the_verdicts_are_the_same(place: Place) -> None:
     assert metrics.value("gantry_worker_studies_judged_total") >= len(studies)
 
 
+ORDER = (
+    b"MSH|^~\\&|RIS|HOSP|GANTRY|HOSP|20261121080000||ORM^O01|%(id)s|P|2.3.1||||||UNICODE UTF-8\r"
+    b"PID|||A1234563||Gantry, Anna||19700101|%(sex)s\r"
+    b"ORC|NW|PL%(id)s|FI%(id)s||SC||1^^^20260102101112^^R\r"
+    b"OBR|1|PL%(id)s|FI%(id)s|CTHEAD^CT of the head^L|||||||||||||"
+    b"|%(accession)s|RP%(id)s|SP%(id)s||||CT\r"
+)
+
+
+def ordered(place: Place, accession: str, sex: str = "F") -> None:
+    values = {"id": accession[-8:], "accession": accession, "sex": sex}
+    message = ORDER % {key.encode(): value.encode() for key, value in values.items()}
+    with socket.create_connection(("127.0.0.1", place.gantry.port("hl7")), timeout=60) as sock:
+        sock.sendall(b"\x0b" + message + b"\x1c\r")
+        answer = b""
+        while not answer.endswith(b"\x1c\r"):
+            answer += sock.recv(65536) or b"\x1c\r"
+    assert b"\rMSA|AA|" in answer
+
+
+def test_orders_match_release_and_name_what_differs(place: Place) -> None:
+    numbers = [f"XXXXR070000020{n}H" for n in range(4)]
+    ordered(place, numbers[0])
+    matched, wrong, late, urgent = (
+        place.study(accession=number, name="GANTRY^ANNA") for number in numbers
+    )
+    wrong = place.study(accession=numbers[0], name="GANTRY^ANNE")
+    place.receive([*matched, *wrong, *late, *urgent])
+    until(place.index.settled, "all are judged")
+    assert place.verdict(matched[0]) == ("accepted", [])
+    assert place.verdict(wrong[0]) == ("held", ["patient_name_differs"])
+    assert place.verdict(late[0]) == ("held", ["no_order"])
+    shown = place.shown()
+    assert matched[0].StudyInstanceUID in shown
+    assert not shown & {wrong[0].StudyInstanceUID, late[0].StudyInstanceUID}
+    ordered(place, numbers[2])
+    until(lambda: place.verdict(late[0]) == ("accepted", []), "the order releases it")
+    gantry = place.gantry
+    explained = gantry.run("policy", "explain", wrong[0].StudyInstanceUID)
+    assert "UNMATCHED, found by accession number" in explained.stdout, explained.stderr
+    assert "ANNE" not in explained.stdout
+    assert "GANTRY^ANNE" in gantry.run("held", "show", wrong[0].StudyInstanceUID).stdout
+    uid = urgent[0].StudyInstanceUID
+    released = gantry.run("held", "release", uid, "--why", "stroke", "--by", "Dr Ho")
+    assert released.stdout == "release: the study is accepted now\n", released.stderr
+    assert uid in place.shown()
+    undone = gantry.run("held", "undo", uid, "--why", "mistaken")
+    assert undone.stdout == "undone: release by Dr Ho; the study is held now\n", undone.stderr
+    assert uid not in place.shown()
+    replayed = gantry.run("policy", "replay")
+    assert "patient_identity  patient name differs" in replayed.stdout, replayed.stderr
+    assert gantry.http.get("/held").status_code == 403
+
+
 def test_a_changed_configuration_judges_what_is_there_anew(place: Place) -> None:
     wrong = place.study(patient="A123456(4)")[0]
     place.receive([wrong])
     until(place.index.settled, "it is judged")
-    assert place.verdict(wrong) == ("held", ["wrong_check_digit"])
+    # Orders come in by now.
+    assert place.verdict(wrong) == ("held", ["wrong_check_digit", "no_order"])
     shown = place.shown()
     place.gantry.stop_cleanly()
     file = Path(place.gantry.names["GANTRY_CONFIG"])
@@ -213,7 +274,10 @@ def test_a_changed_configuration_judges_what_is_there_anew(place: Place) -> None
     changed = before.replace("hkid, action: hold", "hkid, action: warn")
     file.write_text(changed.replace("limit: 3, action: warn", "limit: 3, action: hold"))
     place.gantry.start()
-    until(lambda: place.verdict(wrong) == ("accepted", ["wrong_check_digit"]), "it is accepted")
+    until(
+        lambda: place.verdict(wrong) == ("accepted", ["wrong_check_digit", "no_order"]),
+        "it is accepted",
+    )
     until(lambda: wrong.StudyInstanceUID in place.shown(), "it is shown")
     # Those of too many images are held now, but nobody loses sight of them.
     until(

@@ -14,7 +14,7 @@ from blackbox.run import Gantry
 
 # What a row holds besides what was read of the objects: when, and in which order, it was written.
 _SURROGATE = (
-    "'{pk,patient_pk,study_pk,series_pk,revision,judged_revision,"
+    "'{pk,patient_pk,study_pk,series_pk,revision,judged_revision,evidence_revision,"
     "routed_revision,completed_revision,completed_at,closed_at,indexed_at,"
     "first_received_at,last_received_at}'::text[]"
 )

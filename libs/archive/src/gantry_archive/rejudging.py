@@ -7,7 +7,7 @@ from gantry_stores.index.database import transaction
 from gantry_stores.index.evidence import OrderFeed
 from gantry_stores.index.evidence_changes import recall_without_orders, take_changes
 
-_AT_ONCE = 200
+_AT_ONCE = 100
 _MOST = 10_000
 
 

@@ -16,14 +16,19 @@ _TAKE = """
     ) RETURNING partition, accession_number, study_instance_uid
 """
 
+# A number that more studies have than these is nobody's number.
+_MOST_OF_ONE_NUMBER = 500
+
 # Each by an index of its own.
 _STUDIES = """
     WITH changed AS (
         SELECT * FROM unnest(CAST(:partitions AS text[]), CAST(:accessions AS text[]),
                              CAST(:uids AS text[])) AS c(partition, accession, uid)
     )
-    SELECT t.pk FROM changed c JOIN study t
-        ON t.partition = c.partition AND t.accession_number = c.accession
+    SELECT t.pk FROM changed c CROSS JOIN LATERAL (
+        SELECT t.pk FROM study t
+        WHERE t.partition = c.partition AND t.accession_number = c.accession LIMIT :most
+    ) AS t
     UNION
     SELECT t.pk FROM changed c JOIN study t
         ON t.partition = c.partition AND t.study_instance_uid = c.uid
@@ -49,6 +54,7 @@ def take_changes(connection: Connection, *, limit: int) -> int:
                 "partitions": [change.partition for change in changes],
                 "accessions": [change.accession_number for change in changes],
                 "uids": [change.study_instance_uid for change in changes],
+                "most": _MOST_OF_ONE_NUMBER,
             },
         ).all()
         judge_anew(connection, pks)
