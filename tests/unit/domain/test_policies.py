@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gantry_domain.decisions import DecisionKind, StudyDecision, standing_of
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.policies import accession, hkid
 from gantry_domain.policies.accession_number import AccessionNumberFormat
@@ -21,8 +24,11 @@ from gantry_domain.policies.findings import (
     decide,
 )
 from gantry_domain.policies.hkid import HkidForm
+from gantry_domain.policies.major_keys import MajorKeys
+from gantry_domain.policies.matching import Order
 from gantry_domain.policies.patient_identity import PatientIdentity
 from gantry_domain.policies.rules import PolicySet
+from gantry_domain.policies.standing import Standing
 from gantry_domain.policies.study_rules import ImagesPerStudy
 
 BODIES = st.from_regex(r"[A-Z]{1,2}[0-9]{6}", fullmatch=True)
@@ -137,8 +143,10 @@ def test_a_visible_study_stays_visible_and_only_holding_rules_hide(
 ) -> None:
     verdict = decide(outcomes, was_visible=was_visible)
     holding = [o for o in outcomes if o.violated and o.action is Action.HOLD]
-    assert (verdict.kind is VerdictKind.HELD) == bool(holding)
-    assert verdict.visible or any(not o.visible for o in holding)
+    refused = any(o.violated and o.action is Action.REJECT for o in outcomes)
+    assert (verdict.kind is VerdictKind.REFUSED) == refused
+    assert (verdict.kind is VerdictKind.HELD) == (bool(holding) and not refused)
+    assert verdict.visible or refused or any(not o.visible for o in holding)
     assert verdict.visible or not was_visible
     assert sum(len(o.findings) for o in outcomes) == len(verdict.findings)
 
@@ -200,3 +208,69 @@ def test_a_set_judges_by_all_its_rules() -> None:
         "wrong_check_digit",
     ]
     assert PolicySet.of([]).judge(evidence, was_visible=False).kind is VerdictKind.ACCEPTED
+
+
+FAULT = ("patient_identity", "wrong_check_digit")
+
+
+def _decided(**standing: object) -> tuple[VerdictKind, bool]:
+    evidence = Evidence(PatientID="A123456(4)", standing=Standing(**standing))  # type: ignore[arg-type]
+    verdict = _set().judge(evidence, was_visible=False)
+    return verdict.kind, verdict.visible
+
+
+def test_what_people_decided_goes_before_the_rules() -> None:
+    assert _decided() == (VerdictKind.HELD, False)
+    assert _decided(accepted=frozenset({FAULT})) == (VerdictKind.ACCEPTED, True)
+    assert _decided(accepted=frozenset({("x", "y")})) == (VerdictKind.HELD, False)
+    assert _decided(released=True) == (VerdictKind.ACCEPTED, True)
+    assert _decided(refused=True) == (VerdictKind.REFUSED, False)
+
+
+@given(st.lists(st.sampled_from(DecisionKind), max_size=6))
+def test_what_stands_follows_from_the_decisions_in_their_order(kinds: list[DecisionKind]) -> None:
+    made = [
+        StudyDecision(
+            id=UUID(int=number),
+            partition="main",
+            StudyInstanceUID="1.2",
+            kind=kind,
+            decided_at=datetime(2026, 1, 1, tzinfo=UTC),
+            decided_by="a",
+            reason="b",
+            order_uid=str(number),
+            accepted=frozenset({("rule", str(number))}),
+        )
+        for number, kind in enumerate(kinds)
+    ]
+    standing = standing_of(reversed(made))
+    last = [k for k in kinds if k in (DecisionKind.RELEASE, DecisionKind.REFUSE)][-1:]
+    assert standing.released == (last == [DecisionKind.RELEASE])
+    assert standing.refused == (last == [DecisionKind.REFUSE])
+    links = [number for number, kind in enumerate(kinds) if kind is DecisionKind.LINK]
+    assert standing.linked == (str(links[-1]) if links else "")
+    assert len(standing.accepted) == kinds.count(DecisionKind.ACCEPT)
+
+
+def test_accession_numbers_have_known_codes_the_year_and_no_namesake() -> None:
+    rule = AccessionNumberFormat(
+        "none", None, Action.WARN, hospitals=("QMH",), departments=("CT",), years=1,
+        unique=True, as_ordered=True,
+    )  # fmt: skip
+
+    def codes(number: str, date: str = "20260102", **more: object) -> list[str]:
+        evidence = Evidence(AccessionNumber=number, StudyDate=date, **more)  # type: ignore[arg-type]
+        return [f.code for f in rule.judge(evidence).findings if f.weighs]
+
+    assert codes("QMHCT2600012345H") == []
+    assert codes("QMHCT2500012345H") == []
+    assert codes("QMHCT2400012345H") == ["wrong_year"]
+    assert codes("QMHCT2700012345H") == ["wrong_year"]
+    assert codes("QMHCT9900012345H", "20000102") == []
+    assert codes("QMHCT2400012345H", "") == []
+    assert codes("XXHXR2600012345H") == ["unknown_hospital", "unknown_department"]
+    assert codes("QMHCT2600012345H", namesakes=1) == ["not_unique"]
+    order = Order(StudyInstanceUID="1.2", AccessionNumber="QMHCT2600099999H", keys=MajorKeys())
+    found = {"orders": (order,), "StudyInstanceUID": "1.2"}
+    assert codes("QMHCT2600012345H", **found) == ["differs_from_order"]
+    assert codes("QMHCT2600099999H", **found) == []
