@@ -12,11 +12,14 @@ from pydicom.uid import (
 )
 
 from gantry_archive.duplicates import purge_duplicates
+from gantry_archive.frame_places import find_frames
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
+from gantry_archive.verifying import Fault, verify
 from gantry_domain.keys import OBJECTS, object_key, parse_object_key
 from gantry_stores.index.database import transaction
+from gantry_stores.index.frame_tables import decode_frames
 from gantry_stores.objects import DirectoryStore, StoreUnavailable
 from gantry_testkit.stored import (
     NO_POLICIES,
@@ -261,6 +264,40 @@ def test_nothing_is_purged_while_the_kept_one_is_damaged(engine, store, tmp_path
         (first.object_id, "stored_bytes_differ")
     ]
     assert purge_duplicates(store, engine).doubtful == 0  # not read again and again
+
+
+@pytest.mark.parametrize("calling_ae", ["CT01", "A"], ids=["as before", "a shorter file meta"])
+def test_what_the_store_has_lost_is_healed_by_sending_it_again(
+    engine, store, tmp_path, *, calling_ae
+):
+    def faults():
+        with ThreadPoolExecutor(1) as readers:
+            return list(verify(store, engine, readers=readers))
+
+    ds = image()
+    first = stage(store, ds)
+    index([first], store, engine)
+    store.delete(object_key(first.object_id))
+    assert faults() == [(first.object_id, Fault.MISSING)]
+    copies = [stage(store, ds, calling_ae=calling_ae) for _ in range(2)]
+    index(copies, store, engine)
+    # The copy that is looked at first is lost itself.
+    store.delete(object_key(copies[0].object_id))
+    purged = purge_duplicates(store, engine)
+    assert (purged.restored, purged.doubtful) == (1, 2)
+    purged = purge_duplicates(store, engine)
+    assert (purged.objects, purged.doubtful) == (2, 0)
+    assert keys(store) == object_ids(engine) == {first.object_id}
+    assert faults() == []
+    stored = store.read(object_key(first.object_id))
+    ((size, offset),) = rows(engine, "SELECT size, dataset_offset FROM object")
+    assert (size, stored[offset:]) == (len(stored), encoded(ds))
+    # Its frames lie elsewhere in the file, if anything does.
+    assert find_frames(store, engine, go_on=lambda: True) == (calling_ae != "CT01")
+    ((frames,),) = rows(engine, "SELECT frames FROM header")
+    table = decode_frames(frames)
+    ((place, length),) = table.pieces(1)
+    assert stored[place : place + length] == ds.PixelData
 
 
 def test_purging_changes_no_other_row(engine, store):

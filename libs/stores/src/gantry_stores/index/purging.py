@@ -19,6 +19,7 @@ class SameBytes:
 
     object_id: UUID
     size: int
+    dataset_offset: int
     sha256: bytes
     kept_id: UUID
     kept_sha256: bytes
@@ -29,8 +30,9 @@ def same_bytes(connection: Connection, *, after: UUID | None, limit: int) -> lis
     """The first objects after `after` whose bytes another one keeps, as far as is known."""
     rows = connection.execute(
         sa.text(
-            "SELECT o.id, o.size, o.sha256, k.id AS kept_id, k.sha256 AS kept_sha256,"
-            " k.dataset_offset FROM object o JOIN object k ON k.id = o.relates_to"
+            "SELECT o.id, o.size, o.dataset_offset, o.sha256,"
+            " k.id AS kept_id, k.sha256 AS kept_sha256, k.dataset_offset AS kept_offset"
+            " FROM object o JOIN object k ON k.id = o.relates_to"
             " WHERE o.state = 'duplicate' AND o.reason = 'same_bytes'"
             " AND (CAST(:after AS uuid) IS NULL OR o.id > CAST(:after AS uuid))"
             " AND NOT EXISTS (SELECT 1 FROM finding f"
@@ -39,10 +41,7 @@ def same_bytes(connection: Connection, *, after: UUID | None, limit: int) -> lis
         ),
         {"after": after, "limit": limit, "damaged": STORED_BYTES_DIFFER},
     )
-    return [
-        SameBytes(row.id, row.size, row.sha256, row.kept_id, row.kept_sha256, row.dataset_offset)
-        for row in rows
-    ]
+    return [SameBytes(*row) for row in rows]
 
 
 def lock_to_purge(connection: Connection, found: SameBytes) -> bool:
@@ -61,6 +60,24 @@ def lock_to_purge(connection: Connection, found: SameBytes) -> bool:
 def forget(connection: Connection, object_id: UUID) -> None:
     """Removes the row of an object that is no longer in the store, its header and findings."""
     connection.execute(sa.text("DELETE FROM object WHERE id = :id"), {"id": object_id})
+
+
+def lay_out_as(connection: Connection, found: SameBytes) -> None:
+    """The kept object, which the store has lost, gets the file of the other one: the same data set
+    behind a file meta information that may be longer or shorter."""
+    moved = connection.execute(
+        sa.text(
+            "UPDATE object SET size = :size, dataset_offset = :offset"
+            " WHERE id = :kept AND (size, dataset_offset) IS DISTINCT FROM (:size, :offset)"
+        ),
+        {"kept": found.kept_id, "size": found.size, "offset": found.dataset_offset},
+    )
+    if moved.rowcount:
+        # Frames are known by where they are in the file.
+        frames = sa.text("UPDATE header SET frames = NULL WHERE object_id = :kept")
+        connection.execute(frames, {"kept": found.kept_id})
+        due = "INSERT INTO frames_due (object_id) VALUES (:kept) ON CONFLICT DO NOTHING"
+        connection.execute(sa.text(due), {"kept": found.kept_id})
 
 
 def note_damage(connection: Connection, object_ids: Sequence[UUID]) -> None:
