@@ -17,11 +17,16 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.completeness import QuietTimes
+from gantry_domain.deletions import Deletion
 from gantry_domain.events import Event, EventKind, Happening
+from gantry_domain.keys import new_object_id
 from gantry_domain.policies.findings import Action
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.policies.study_rules import ImagesPerStudy
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import transaction
+from gantry_stores.index.deleting import delete
+from gantry_stores.index.deletions import begin_purges, end_purges, forget_deleted
 from gantry_stores.index.events import events_after, note, publish, read_feed, remove_old
 from gantry_stores.objects import ObjectStore
 from gantry_testkit.forwarding import ForwardingArchive
@@ -35,9 +40,12 @@ def happening(study: str, kind: EventKind = EventKind.COMPLETE) -> Happening:
     return Happening(kind=kind, partition="main", StudyInstanceUID=study)
 
 
-def read(engine: Engine, after: int = 0, *, limit: int = 1000) -> list[Event]:
+REVIEWER, READER = Sight("main", held=True), Sight("main")
+
+
+def read(engine: Engine, after: int = 0, *, sight: Sight = REVIEWER) -> list[Event]:
     last = read_feed(engine).last
-    return events_after(engine, after, until=last, partition="main", limit=limit)
+    return events_after(engine, after, until=last, sight=sight, limit=1000)
 
 
 def told(engine: Engine) -> list[tuple[str, str]]:
@@ -89,7 +97,7 @@ def test_readers_beside_many_writers_miss_nothing_and_get_nothing_twice(engine: 
             ended = done.is_set()
             last = publish(engine).last
             after = found[-1].id if found else 0
-            some = events_after(engine, after, until=last, partition="main", limit=7)
+            some = events_after(engine, after, until=last, sight=REVIEWER, limit=7)
             found += some
             if ended and not some:
                 return found
@@ -149,7 +157,8 @@ def test_a_study_that_is_coming_in_is_told_of_now_and_then(
     for _ in range(20):
         sent = stage(store, image(StudyInstanceUID=study)).receipt
         index_batch([sent], store=store, engine=engine, rules=ReadingRules())
-        publish(engine)
+        judge_studies(engine, NO_POLICIES)
+        publish(engine, calm=timedelta(hours=1))
     assert told(engine) == [("received", study)]
     assert rows(engine, "SELECT kind, instances FROM event_note") == [("indexed", 20)]
     rows(engine, "UPDATE event_note SET at = at - interval '6 s' RETURNING 1")
@@ -166,6 +175,65 @@ def test_a_delivery_is_told_of(engine: Engine, store: ObjectStore, start_scp) ->
     publish(engine)
     assert told(engine)[-1] == ("delivered", study)
     assert read(engine)[-1].happening.destination == "PEER"
+
+
+def test_of_what_is_out_of_sight_reviewers_alone_are_told(
+    engine: Engine, store: ObjectStore
+) -> None:
+    hidden, held = new_uid(), PolicySet.of([ImagesPerStudy(1, Action.HOLD, False)])
+
+    def add(number: int) -> None:
+        sent = [stage(store, image(StudyInstanceUID=hidden)).receipt for _ in range(number)]
+        index_batch(sent, store=store, engine=engine, rules=ReadingRules())
+
+    def kinds(sight: Sight) -> list[str]:
+        publish(engine, calm=AT_ONCE)
+        return [event.happening.kind.value for event in read(engine, sight=sight)]
+
+    add(2)
+    assert kinds(REVIEWER) == []  # nobody has judged it: it is for nobody
+    judge_studies(engine, held)
+    of_reviewers = ["received", "indexed", "held"]
+    assert kinds(REVIEWER) == of_reviewers
+    assert kinds(READER) == []
+    read_so_far = read_feed(engine).last
+    judge_studies(engine, NO_POLICIES)
+    add(1)
+    assert kinds(REVIEWER) == [*of_reviewers, "released", "indexed"]
+    # What a reader has passed by stays hidden, and what comes is beyond it.
+    news = read(engine, sight=READER)
+    assert [event.happening.kind.value for event in news] == ["released", "indexed"]
+    assert news[0].id > read_so_far
+
+
+@pytest.mark.parametrize(("visible", "told"), [(True, ["deleted", "purged"]), (False, [])])
+def test_what_becomes_of_a_deleted_study_is_told_to_whom_it_was_visible(
+    engine: Engine, store: ObjectStore, *, visible: bool, told: list[str]
+) -> None:
+    study = new_uid()
+    sent = stage(store, image(StudyInstanceUID=study)).receipt
+    index_batch([sent], store=store, engine=engine, rules=ReadingRules())
+    judge_studies(engine, PolicySet.of([ImagesPerStudy(0, Action.HOLD, visible)]))
+    publish(engine, calm=AT_ONCE)
+    before = read_feed(engine).last
+    deletion = Deletion(
+        id=new_object_id(),
+        partition="main",
+        StudyInstanceUID=study,
+        deleted_at=datetime.now(UTC),
+        deleted_by="ann",
+    )
+    with transaction(engine) as connection:
+        assert delete(connection, deletion) == 1
+    publish(engine)
+    with transaction(engine) as connection:
+        begin_purges(connection, after=timedelta())
+        forget_deleted(connection, [sent.object_id])
+        end_purges(connection)
+    publish(engine)
+    everything = [e.happening.kind.value for e in read(engine, before)]
+    assert everything == ["deleted", "purged"]
+    assert [e.happening.kind.value for e in read(engine, before, sight=READER)] == told
 
 
 def test_old_events_go(engine: Engine) -> None:
@@ -193,7 +261,12 @@ class Followed:
             note(
                 connection,
                 [
-                    Happening(kind=EventKind.COMPLETE, partition=partition, StudyInstanceUID=uid)
+                    Happening(
+                        kind=EventKind.COMPLETE,
+                        partition=partition,
+                        StudyInstanceUID=uid,
+                        visible=True,
+                    )
                     for uid in studies
                 ],
             )

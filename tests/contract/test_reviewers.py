@@ -213,6 +213,15 @@ def test_everything_that_the_web_gives(site: Site, path: str) -> None:
     assert statuses == {"REVIEWER": of_reviewers, "READER": {**of_reviewers, "held": 404}}
 
 
+@pytest.mark.parametrize(
+    ("caller", "told"), [("READER", {"visible"}), ("REVIEWER", {"visible", "held", "refused"})]
+)
+def test_the_feed_of_events(site: Site, caller: str, told: set[str]) -> None:
+    until(lambda: site.get("/events", "REVIEWER").json()["events"], "what was indexed is told")
+    events = site.get("/events", caller).json()["events"]
+    assert site.named({event["StudyInstanceUID"] for event in events}) == told
+
+
 def test_who_may_review_and_not_read_sees_nothing(site: Site) -> None:
     answer = site.http.get("/studies", headers={"Authorization": f"Bearer {'b' * 20}"})
     assert answer.status_code == 403

@@ -55,7 +55,7 @@ def test_index_definitions_are_those_of_the_schema(postgres_url, empty_database_
 
 
 def test_without_the_right_to_create_extensions_only_an_index_is_missing(
-    postgres_server, empty_database_url
+    empty_database_url,
 ):
     owner = make_engine(empty_database_url)
     with transaction(owner) as connection:

@@ -40,7 +40,11 @@ class EventKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """Something that happened; `instances` is how many the study has now, or how many the deletion
-    is about."""
+    is about.
+
+    `visible`: whether everybody may know of it, as the study is or was visible; None: as it is when
+    this is told.
+    """
 
     kind: EventKind
     partition: str
@@ -49,6 +53,7 @@ class Happening:
     SOPInstanceUID: str | None = None
     instances: int | None = None
     destination: str | None = None
+    visible: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

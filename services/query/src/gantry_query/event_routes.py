@@ -1,6 +1,7 @@
 """The feed of events over HTTP: pages of JSON, with a long poll, or Server-Sent Events.
 
-Not of the standard. An event names a study by its UIDs, and nothing else of a patient.
+Not of the standard. An event names a study by its UIDs, and nothing else of a patient. Of studies
+that are out of sight reviewers alone are told.
 """
 
 import re
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from gantry_domain.events import Event
 from gantry_domain.query import BadQuery
+from gantry_domain.sight import Sight
 from gantry_query.archive import Archive
 from gantry_query.failures import RETRY_AFTER
 from gantry_query.negotiation import JSON, NotAcceptable, parse_accept
@@ -48,13 +50,13 @@ class _Asked:
     after: int | None
     limit: int
     wait: float
-    partition: str
+    sight: Sight
 
 
 def _handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         streamed = _is_streamed(accept_of(request))
-        asked = _asked(request, archive.partition(request))
+        asked = _asked(request, archive.sight(request))
         if archive.feed.full and (streamed or asked.wait):
             headers = {"Retry-After": str(RETRY_AFTER)}
             raise HTTPException(503, "too many wait for events just now", headers)
@@ -76,7 +78,7 @@ def _is_streamed(accept: str | None) -> bool:
     raise NotAcceptable((JSON, EVENT_STREAM))
 
 
-def _asked(request: Request, partition: str) -> _Asked:
+def _asked(request: Request, sight: Sight) -> _Asked:
     parameters = request.query_params
     # What a browser says when it connects again is newer than the address it began with.
     after = request.headers.get("last-event-id") or parameters.get("after", "0")
@@ -92,7 +94,7 @@ def _asked(request: Request, partition: str) -> _Asked:
         except ValueError as error:
             raise BadQuery("wait", "it is a time such as 30s") from error
     number = None if after == _LATEST else int(after)
-    return _Asked(number, int(limit), min(wait, LONGEST_WAIT), partition)
+    return _Asked(number, int(limit), min(wait, LONGEST_WAIT), sight)
 
 
 def _begin(asked: _Asked, feed: Feed) -> int:
@@ -111,7 +113,7 @@ async def _read(archive: Archive, asked: _Asked, after: int) -> tuple[list[Event
     until = max(archive.feed.last, after)
     events = await archive.ask(
         lambda: events_after(
-            archive.engine, after, until=until, partition=asked.partition, limit=asked.limit
+            archive.engine, after, until=until, sight=asked.sight, limit=asked.limit
         )
     )
     return events, events[-1].id if len(events) == asked.limit else until

@@ -63,8 +63,9 @@ _MARK_OBJECTS = """
 
 _INSERT = """
     INSERT INTO deletion (id, partition, study_instance_uid, series_instance_uid, sop_instance_uid,
-                          instances, deleted_at, deleted_by)
-    VALUES (:id, :partition, :study, :series, :instance, :instances, :deleted_at, :deleted_by)
+                          instances, deleted_at, deleted_by, visible)
+    VALUES (:id, :partition, :study, :series, :instance, :instances, :deleted_at, :deleted_by,
+            :visible)
 """
 
 CANCELLED_BY_DELETION = "deleted"
@@ -98,9 +99,10 @@ def delete(connection: Connection, deletion: Deletion, *, sight: Sight | None = 
     `IndexContended` where another transaction was in the way.
     """
     rows = Rows()
-    study = _lock_study(connection, rows, deletion, sight)
-    if study is None:
+    found = _lock_study(connection, rows, deletion, sight)
+    if found is None:
         return None
+    study, visible = found
     series = _lock_series(connection, rows, deletion, study)
     gone = connection.execute(
         sa.text(_REMOVE_INSTANCES),
@@ -109,7 +111,7 @@ def delete(connection: Connection, deletion: Deletion, *, sight: Sight | None = 
     if not gone:
         return None
     instances = sorted(row.sop_instance_uid for row in gone)
-    _write_down(connection, deletion, instances=len(instances))
+    _write_down(connection, deletion, instances=len(instances), visible=visible)
     _mark_objects(connection, deletion, instances, series.values())
     _stop_deliveries(connection, deletion, instances)
     disturbed = frozenset(row.series_pk for row in gone)
@@ -118,14 +120,15 @@ def delete(connection: Connection, deletion: Deletion, *, sight: Sight | None = 
     )
     contest = Contest(disturbed=disturbed)
     write_findings(connection, rows, entries=(), primaries=(), contest=contest, rolled=rolled)
-    note(connection, [happening(EventKind.DELETED, deletion, instances=len(instances))])
+    told = happening(EventKind.DELETED, deletion, instances=len(instances), visible=visible)
+    note(connection, [told])
     return len(instances)
 
 
 def _lock_study(
     connection: Connection, rows: Rows, deletion: Deletion, sight: Sight | None
-) -> StudyRow | None:
-    """Locks the study and its patient, and notes them in `rows`."""
+) -> tuple[StudyRow, bool] | None:
+    """Locks the study and its patient, and notes them in `rows`. With whether it is visible."""
     key = (deletion.partition, deletion.StudyInstanceUID)
     named = {"partition": key[0], "study": key[1]}
     seen = connection.execute(sa.text(_STUDY), named).one_or_none()
@@ -144,7 +147,7 @@ def _lock_study(
     rows.patients[deletion.partition, locked.identity] = Row(patient.pk, patient.source, False)
     study = StudyRow(locked.pk, locked.source, False, key, patient.pk)
     rows.studies[key] = study
-    return study
+    return study, locked.visible
 
 
 def _lock_series(
@@ -160,7 +163,9 @@ def _lock_series(
     return {row.pk: row.uid for row in found}
 
 
-def _write_down(connection: Connection, deletion: Deletion, *, instances: int) -> None:
+def _write_down(
+    connection: Connection, deletion: Deletion, *, instances: int, visible: bool
+) -> None:
     connection.execute(
         sa.text(_INSERT),
         {
@@ -172,6 +177,7 @@ def _write_down(connection: Connection, deletion: Deletion, *, instances: int) -
             "instances": instances,
             "deleted_at": deletion.deleted_at,
             "deleted_by": deletion.deleted_by,
+            "visible": visible,
         },
     )
 

@@ -29,7 +29,7 @@ _END = """
     UPDATE deletion t SET state = :ended, ended_at = now() WHERE t.state = :ending
       AND NOT EXISTS (SELECT 1 FROM deleted_object d WHERE d.deletion_id = t.id)
     RETURNING t.id, t.partition, t.study_instance_uid, t.series_instance_uid, t.sop_instance_uid,
-              t.deleted_at, t.deleted_by, t.instances
+              t.deleted_at, t.deleted_by, t.instances, t.visible
 """
 
 _PURGE = (DeletionState.PURGING, DeletionState.PURGED)
@@ -171,14 +171,16 @@ def _end(
     note(
         connection,
         [
-            happening(kind, deletion, instances=row.instances)
+            happening(kind, deletion, instances=row.instances, visible=row.visible)
             for deletion, row in zip(deletions, rows, strict=True)
         ],
     )
     return deletions
 
 
-def happening(kind: EventKind, deletion: Deletion, *, instances: int) -> Happening:
+def happening(
+    kind: EventKind, deletion: Deletion, *, instances: int, visible: bool | None
+) -> Happening:
     """What is told of a deletion."""
     return Happening(
         kind=kind,
@@ -187,6 +189,7 @@ def happening(kind: EventKind, deletion: Deletion, *, instances: int) -> Happeni
         SeriesInstanceUID=deletion.SeriesInstanceUID,
         SOPInstanceUID=deletion.SOPInstanceUID,
         instances=instances,
+        visible=visible,
     )
 
 

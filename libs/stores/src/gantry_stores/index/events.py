@@ -6,6 +6,9 @@ Numbers that transactions take themselves become visible out of order: who read 
 never see a 7 that is committed later. So only `publish` gives numbers, to what is committed, and
 holds the one row of `event_feed` until its own commit. Numbers run ahead of milliseconds: those of
 an index that was made anew, or restored from a dump, are beyond any that a reader has seen.
+
+Of a study that is out of sight reviewers alone are told. So what happens to one that nobody has
+judged yet waits for its verdict; nothing that a reader has passed by becomes visible later.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +19,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from gantry_domain.events import Event, EventKind, Happening
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import one_statement, transaction
 
 _FIELDS = """partition, kind, study_instance_uid, series_instance_uid, sop_instance_uid, instances,
              destination, at"""
 
 _NOTE = f"""
-    INSERT INTO event_note ({_FIELDS})
-    VALUES (:partition, :kind, :study, :series, :instance, :instances, :destination, now())
+    INSERT INTO event_note ({_FIELDS}, visible)
+    VALUES (:partition, :kind, :study, :series, :instance, :instances, :destination, now(),
+            coalesce(:visible, (SELECT visible FROM study
+                                WHERE partition = :partition AND study_instance_uid = :study)))
 """  # noqa: S608 - constants
 
 # The studies are locked, so no one else notes the same of them. One statement for a batch: this is
@@ -39,21 +45,34 @@ _NOTE_INDEXED = """
 """
 
 # While a study is coming in, each batch of it would be an event. Whatever else happens to the study
-# comes after.
+# comes after. What is neither visible nor in the index any more is for reviewers.
 _PUBLISH = f"""
     WITH due AS (
-        SELECT n.pk FROM event_note n
-        WHERE n.kind <> 'indexed' OR n.at <= now() - CAST(:calm AS interval)
-           OR EXISTS (SELECT 1 FROM event_note o WHERE o.partition = n.partition
-                      AND o.study_instance_uid = n.study_instance_uid
-                      AND o.kind NOT IN ('received', 'indexed'))
-        ORDER BY n.pk LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT n.pk, coalesce(n.visible, false) OR coalesce(s.visible, false) AS shown
+        FROM event_note n LEFT JOIN study s
+          ON s.partition = n.partition AND s.study_instance_uid = n.study_instance_uid
+        WHERE (s.pk IS NULL OR s.visible OR s.verdict IS NOT NULL)
+          AND (n.kind <> 'indexed' OR n.at <= now() - CAST(:calm AS interval)
+               OR EXISTS (SELECT 1 FROM event_note o WHERE o.partition = n.partition
+                          AND o.study_instance_uid = n.study_instance_uid
+                          AND o.kind NOT IN ('received', 'indexed')))
+        ORDER BY n.pk LIMIT :limit FOR UPDATE OF n SKIP LOCKED
     ), gone AS (
-        DELETE FROM event_note n USING due WHERE n.pk = due.pk RETURNING n.*
+        DELETE FROM event_note n USING due WHERE n.pk = due.pk RETURNING n.*, due.shown
     )
-    INSERT INTO event (id, {_FIELDS})
-    SELECT :first + row_number() OVER (ORDER BY pk), {_FIELDS} FROM gone
+    INSERT INTO event (id, {_FIELDS}, visible)
+    SELECT :first + row_number() OVER (ORDER BY pk), {_FIELDS}, shown FROM gone
 """  # noqa: S608 - constants
+
+# Those that an older Gantry has numbered go by what the study is now.
+_AFTER = """
+    SELECT e.* FROM event e
+    WHERE e.partition = :partition AND e.id > :after AND e.id <= :until
+      AND (:all OR coalesce(e.visible, EXISTS (
+          SELECT 1 FROM study s WHERE s.partition = e.partition
+            AND s.study_instance_uid = e.study_instance_uid AND s.visible)))
+    ORDER BY e.id LIMIT :limit
+"""
 
 _REMOVE = """
     WITH old AS (
@@ -91,6 +110,7 @@ def note(connection: Connection, happenings: Iterable[Happening]) -> None:
             "instance": each.SOPInstanceUID,
             "instances": each.instances,
             "destination": each.destination,
+            "visible": each.visible,
         }
         for each in happenings
     ]
@@ -154,19 +174,23 @@ def read_feed(engine: Engine) -> Feed:
 
 
 def events_after(
-    engine: Engine, after: int, *, until: int, partition: str, limit: int
+    engine: Engine, after: int, *, until: int, sight: Sight, limit: int
 ) -> list[Event]:
     """At most `limit` events with numbers from `after` (left out) to `until`, in their order.
 
-    Raises `IndexUnavailable`.
+    `sight`: of who asks. Reviewers are told of all that happens, refused studies included. Raises
+    `IndexUnavailable`.
     """
     with one_statement(engine) as connection:
         rows = connection.execute(
-            sa.text(
-                "SELECT * FROM event WHERE partition = :partition AND id > :after AND id <= :until"
-                " ORDER BY id LIMIT :limit"
-            ),
-            {"partition": partition, "after": after, "until": until, "limit": limit},
+            sa.text(_AFTER),
+            {
+                "partition": sight.partition,
+                "all": sight.held,
+                "after": after,
+                "until": until,
+                "limit": limit,
+            },
         ).all()
     return [
         Event(
@@ -180,6 +204,7 @@ def events_after(
                 SOPInstanceUID=row.sop_instance_uid,
                 instances=row.instances,
                 destination=row.destination,
+                visible=row.visible,
             ),
         )
         for row in rows

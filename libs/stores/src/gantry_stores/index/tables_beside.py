@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -30,6 +31,8 @@ deletion = Table(
     Column("state", Text, nullable=False, server_default="marked"),
     moment("deleted_at"),
     Column("deleted_by", Text, nullable=False),
+    # Whether the study was, for then what becomes of it is told to everybody.
+    Column("visible", Boolean),
     # Of the journal entry that takes it back, and who asked for that.
     Column("restoration_id", Uuid),
     Column("restored_by", Text),
@@ -69,6 +72,8 @@ def _told() -> list[Column[object]]:
         Column("instances", Integer),
         Column("destination", Text),
         moment("at"),
+        # Whether it is for everybody, and not for reviewers alone; null: as the study is visible.
+        Column("visible", Boolean),
     ]
 
 
