@@ -36,14 +36,13 @@ class Stations(Section):
 
 
 class Poll(Section):
-    """Another system whose worklist is taken over."""
+    """Another system whose worklist is taken over, into the partition of `hl7`."""
 
     ae_title: AETitle
     """A partner with an address."""
     every: Duration = parse_duration("60s")
     days: Annotated[int, Field(ge=0, le=366)] = 7
     """It is asked for yesterday, today and so many days more."""
-    partition: PartitionName = "main"
     gone: Literal["cancel", "keep"] = "cancel"
     """What becomes of an order that it no longer tells of."""
 

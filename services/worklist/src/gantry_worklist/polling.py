@@ -94,7 +94,7 @@ def pollers(settings: Settings, *, engine: Engine, stopping: threading.Event) ->
             PollSource(
                 destination=known[poll.ae_title],
                 timeouts=destination_timeouts(settings),
-                partition=poll.partition,
+                partition=settings.hl7.partition,
                 charset=charsets[poll.ae_title],
                 ahead=poll.days,
                 cancels=poll.gone == "cancel",
