@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import time
 
 from gantry_archive.outgoing_tls import outgoing_tls
 from gantry_dimse.outgoing_tls import OutgoingTLS
+from gantry_dimse.pacing import Pacer
 from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_dimse.send import StorageAssociation
+from gantry_domain.day_times import DaySpan
 from gantry_runtime.settings import Settings
 from gantry_runtime.values import split_host_and_port
 
@@ -18,7 +21,8 @@ class Destination:
 
     `sees_held`: studies that are held out of sight may be sent to it, if somebody asks. `window`:
     how many instances may wait for its answers at once, if it agrees. `prove`: how it is asked
-    whether it keeps them, `commitment` or `find`; None: not at all.
+    whether it keeps them, `commitment` or `find`; None: not at all. `pacer`: how fast we may send,
+    over all associations of this process. `send_between`: when routes may send; empty: always.
     """
 
     ae_title: str
@@ -29,12 +33,14 @@ class Destination:
     sees_held: bool = False
     window: int = 1
     prove: str | None = None
+    pacer: Pacer | None = None
+    send_between: tuple[DaySpan, ...] = ()
 
     def associate(
         self, contexts: Sequence[ProposedContext], timeouts: Timeouts, *, window: int = 1
     ) -> StorageAssociation:
         """An association with it. Raises as `StorageAssociation.open`."""
-        return StorageAssociation.open(
+        association = StorageAssociation.open(
             host=self.host,
             port=self.port,
             calling_ae=self.calling_ae,
@@ -44,6 +50,13 @@ class Destination:
             tls=self.tls,
             window=window,
         )
+        if self.pacer is not None:
+            association.pace(self.pacer)
+        return association
+
+    def takes_routed(self, now: time) -> bool:
+        """Whether routes may send to it at this time of the day."""
+        return not self.send_between or any(each.includes(now) for each in self.send_between)
 
 
 def destinations(settings: Settings) -> dict[str, Destination]:
@@ -61,6 +74,8 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 sees_held=partner.sees == "held",
                 window=partner.window or 1,
                 prove=partner.prove,
+                pacer=None if partner.rate is None else Pacer(partner.rate),
+                send_between=partner.day_spans,
             )
     return found
 

@@ -84,6 +84,10 @@ class Sending:
     _careful: bool = field(default=False, init=False)
     """An association was lost with several instances on it: from now on one at a time, so that
     only the one that does it fails."""
+    associated: bool = field(default=False, init=False)
+    """Whether the destination accepted an association."""
+    nobody_there: str | None = field(default=None, init=False)
+    """Why it did not, where that ended the round."""
 
     def stop(self, *, at_once: bool) -> None:
         """End the round after the item that is being sent, or in the middle of it."""
@@ -162,7 +166,9 @@ class Sending:
         except (Unreachable, AssociationRejected, AssociationLost) as error:
             # Also a permanent rejection is no instance's fault: it is put right over there, or
             # here, and what waited then goes by itself.
+            self.nobody_there = str(error)
             raise _RoundFailed(str(error)) from error
+        self.associated = True
         self._association = association
         return association
 

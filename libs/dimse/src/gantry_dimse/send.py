@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gantry_dimse import command_sets as cs
 from gantry_dimse.command import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, RESPONSE
 from gantry_dimse.message_pdus import MoveOriginator, encode_store_request
+from gantry_dimse.pacing import Pacer
 from gantry_dimse.proposals import NegotiatedContext
 from gantry_dimse.requesting import Requested, Timeouts
 from gantry_dimse.requestor import RequestorAssociation
@@ -33,6 +34,10 @@ class StorageAssociation(RequestorAssociation):
         """See `open`."""
         super().__init__(requested, timeouts)
         self._unanswered: list[int] = []
+
+    def pace(self, pacer: Pacer) -> None:
+        """Send no faster than this from now on."""
+        self._wire.pacer = pacer
 
     def accepts(self, SOPClassUID: str, transfer_syntax: str) -> NegotiatedContext | None:
         """The context in which an instance can be sent as it is stored."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gantry_dimse.pacing import Pacer
 from gantry_dimse.pdu import A_ABORT, HEADER, PDU_TYPES
 from gantry_dimse.peer_errors import (
     Interrupted,
@@ -52,14 +53,20 @@ class Wire:
         self._received = bytearray()
         self._interrupted = False
         self._ended = False
+        self.pacer: Pacer | None = None
+        """How fast we may send; None: as fast as the peer takes it."""
 
     def send(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send all of the buffers. Raises an `AssociationLost`."""
         waiting = [memoryview(buffer) for buffer in buffers]
         first = 0
         while first < len(waiting):
+            now = waiting[first : first + _MOST_BUFFERS]
+            if self.pacer is not None:
+                now = [now[0][: self.pacer.quantum]]
+                self.pacer.wait(len(now[0]), lambda: self._interrupted)
             try:
-                sent = self._write(waiting[first : first + _MOST_BUFFERS])
+                sent = self._write(now)
             except BlockingIOError:
                 self._wait_until_writable()
                 continue

@@ -42,6 +42,9 @@ class Forward(Section):
     lease: Duration = parse_duration("30s")
     """After how long another worker goes on with what a dead one was sending."""
     backoff: Backoff = Backoff()
+    open_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many rounds in a row may find nobody; then nothing is tried there but a C-ECHO, until it
+    is answered."""
     give_up_after: Duration = parse_duration("3d")
     """How long a destination may fail before its delivery is dead."""
     late_after: Duration = parse_duration("15m")

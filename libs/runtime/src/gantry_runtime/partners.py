@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gantry_domain.day_times import DaySpan, parse_day_span
 from gantry_runtime.section import Section
 from gantry_runtime.storage_classes import StorageClasses
 from gantry_runtime.values import (
@@ -12,6 +13,7 @@ from gantry_runtime.values import (
     HostAndPort,
     Network,
     PartitionName,
+    Size,
     UniqueIdentifier,
 )
 
@@ -61,12 +63,29 @@ class Partner(Section):
     """For which it has to show a certificate then; None: for the host of `address`."""
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
+    rate: Size | None = None
+    """Bytes a second that it is sent at most, by each worker; None: as fast as it takes them."""
+    send_between: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Times of the day at which routes send to it, such as 22:00-06:00, in `timezone`; empty: any.
+    What a person pushes goes at once."""
     prove: Literal["commitment", "find"] | None = None
     """How it is asked, after a delivery, whether it keeps what was sent: by storage commitment, or
     by a query for each series; None: its answers to the instances are believed."""
     window: Annotated[int, Field(ge=2, le=64)] | None = None
     """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
     None: one, and it is not asked."""
+
+    @property
+    def day_spans(self) -> tuple[DaySpan, ...]:
+        """`send_between` as values."""
+        return tuple(map(parse_day_span, self.send_between))
+
+    @field_validator("send_between")
+    @classmethod
+    def _times_of_the_day(cls, spans: tuple[str, ...]) -> tuple[str, ...]:
+        for each in spans:
+            parse_day_span(each)
+        return spans
 
     @model_validator(mode="after")
     def _who_is_asked_has_an_address(self) -> Self:

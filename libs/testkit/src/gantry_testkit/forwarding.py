@@ -145,7 +145,13 @@ class ForwardingArchive:
 class AnsweringScp:
     """pynetdicom as a peer: answers by a function, remembers what it received."""
 
-    def __init__(self, answer: Callable[[evt.Event], int], contexts: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[evt.Event], int],
+        contexts: dict[str, list[str]],
+        *,
+        port: int = 0,
+    ) -> None:
         self.received: list[tuple[str, str, bytes]] = []
         self._answer = answer
         ae = PeerAE("PEER")
@@ -153,7 +159,7 @@ class AnsweringScp:
         for uid, syntaxes in contexts.items():
             ae.add_supported_context(uid, syntaxes)
         self._server = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
         self.port: int = self._server.server_address[1]
 

@@ -138,8 +138,10 @@ def start_scp() -> Iterator[Callable[..., AnsweringScp]]:
     def start(
         answer: Callable[[evt.Event], int] = lambda event: 0x0000,
         contexts: dict[str, list[str]] | None = None,
+        port: int = 0,
     ) -> AnsweringScp:
-        peers.append(AnsweringScp(answer, contexts or {CT_IMAGE: [EXPLICIT_VR_LITTLE_ENDIAN]}))
+        accepted = contexts or {CT_IMAGE: [EXPLICIT_VR_LITTLE_ENDIAN]}
+        peers.append(AnsweringScp(answer, accepted, port=port))
         return peers[-1]
 
     yield start

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from gantry_cli.conformance_commands import conformance
+from gantry_cli.destination_commands import destinations
 from gantry_cli.order_commands import orders
 from gantry_cli.review_commands import held, policy
 from gantry_domain.deliveries import DeliveryState
@@ -168,6 +169,7 @@ def pull(
     return run_pull(load_settings(), source, wanted, to=to, at_once=at_once, dry_run=dry_run)
 
 
+commands.add_command(destinations)
 commands.add_command(held)
 commands.add_command(policy)
 

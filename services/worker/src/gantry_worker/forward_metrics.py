@@ -52,6 +52,23 @@ FAILURES = counter(
     "Rounds that ended by a failure of our own, by destination and kind",
     ["destination", "kind"],
 )
+LANE_OPEN = gauge(
+    "gantry_worker_lane_open",
+    "1 where nobody answers at a destination, and nothing is tried there but a C-ECHO",
+    ["destination"],
+    mode="mostrecent",
+)
+LANE_PAUSED_SECONDS = gauge(
+    "gantry_worker_lane_paused_seconds",
+    "For how long a person has paused a destination; 0 where nobody has",
+    ["destination"],
+    mode="mostrecent",
+)
+PROBES = counter(
+    "gantry_worker_lane_probes_total",
+    "C-ECHOs to destinations that did not answer, by what came of them: answered, nobody",
+    ["destination", "outcome"],
+)
 UNPROVED = gauge(
     "gantry_worker_deliveries_unproved",
     "Deliveries whose destination has not said that it keeps them, by destination and state: due, "

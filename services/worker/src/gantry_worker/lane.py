@@ -7,22 +7,35 @@ lanes, so that a long instance does not cost its lease.
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
 from gantry_archive.forwarding import Sending
+from gantry_dimse.contexts import MESSAGE_SYNTAXES
+from gantry_dimse.peer_errors import (
+    AssociationLost,
+    AssociationRejected,
+    NoAcceptedContext,
+    Unreachable,
+)
+from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.deliveries import DeliveryState, RetryPolicy
 from gantry_domain.errors import TransientError
+from gantry_domain.sop_classes import VERIFICATION
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.delivery_leases import Claim, ItemOutcome, LeaseLost, claim, renew
+from gantry_stores.index.lanes import claim_probe, lane_failed, lane_works, stopped_lanes
 from gantry_stores.objects import ObjectStore
 from gantry_worker import forward_metrics as metrics
 
 log = get_logger(__name__)
+
+_VERIFICATION = (ProposedContext(VERIFICATION, MESSAGE_SYNTAXES),)
 
 _RENEW_SECONDS = 1.0
 _AFTER_A_FAILURE_SECONDS = 1.0
@@ -78,6 +91,7 @@ class Leases:
             try:
                 with transaction(self._engine) as connection:
                     held = renew(connection, owner=self.owner, lease=self.lease)
+                    stopped = stopped_lanes(connection)
             except TransientError as error:
                 # Nobody else can claim either; the lanes notice by themselves.
                 log.warning("leases_not_renewed", error=type(error).__name__)
@@ -88,6 +102,8 @@ class Leases:
             for sending in active:
                 if held.get(sending.claim.pk) != sending.claim.fence:
                     sending.stop(at_once=True)
+                elif sending.claim.destination in stopped:
+                    sending.stop(at_once=False)
 
 
 class Lane:
@@ -103,9 +119,13 @@ class Lane:
         policy: RetryPolicy,
         timeouts: Timeouts,
         concurrency: int,
+        open_after: int,
+        zone: ZoneInfo,
         stopping: threading.Event,
     ) -> None:
-        """`store` raises a `TransientError` while there is none."""
+        """`store` raises a `TransientError` while there is none. After `open_after` rounds in a row
+        that found nobody nothing is tried but a C-ECHO. `zone`: of the destination's times of the
+        day."""
         self.destination = destination
         self._engine = engine
         self._store = store
@@ -113,7 +133,10 @@ class Lane:
         self._policy = policy
         self._timeouts = timeouts
         self._concurrency = concurrency
+        self._open_after = open_after
+        self._zone = zone
         self._stopping = stopping
+        self._probe_due = threading.Event()
         self._wake = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name=f"lane-{destination.ae_title}", daemon=True)
@@ -128,6 +151,16 @@ class Lane:
     def wake(self) -> None:
         """Something is due."""
         self._wake.set()
+
+    def probe(self) -> None:
+        """Nobody answered for a while: it is time to see whether somebody does now."""
+        self._probe_due.set()
+        self._wake.set()
+
+    @property
+    def only_pushed(self) -> bool:
+        """Whether it is no time for routes to send there."""
+        return not self.destination.takes_routed(datetime.now(self._zone).time())
 
     def join(self, deadline: float) -> bool:
         """Wait for the threads until `deadline` of `time.monotonic()`: whether all have ended."""
@@ -151,6 +184,9 @@ class Lane:
             self._wake.clear()
             title = self.destination.ae_title
             try:
+                if self._probe_due.is_set():
+                    self._probe_due.clear()
+                    self._try_by_echo()
                 while not self._stopping.is_set() and (claimed := self._claim()) is not None:
                     self._wake.set()  # there may be more, for a thread that is free
                     self._send(claimed)
@@ -173,7 +209,49 @@ class Lane:
                 owner=self._leases.owner,
                 lease=self._leases.lease,
                 concurrency=self._concurrency,
+                only_pushed=self.only_pushed,
             )
+
+    def _try_by_echo(self) -> None:
+        title = self.destination.ae_title
+        with transaction(self._engine) as connection:
+            if not claim_probe(connection, title, policy=self._policy):
+                return
+        try:
+            with self.destination.associate(_VERIFICATION, self._timeouts) as association:
+                association.echo()
+        except NoAcceptedContext:
+            pass  # it is there, and that is all that was to be known
+        except (Unreachable, AssociationRejected, AssociationLost) as error:
+            metrics.PROBES.labels(title, "nobody").inc()
+            log.info("destination_still_away", destination=title, reason=str(error))
+            return
+        metrics.PROBES.labels(title, "answered").inc()
+        self._note_works()
+
+    def _note(self, sending: Sending) -> None:
+        """Whether anybody was there counts for the lane as a whole."""
+        if sending.associated:
+            self._note_works()
+        elif sending.nobody_there is not None:
+            title = self.destination.ae_title
+            with transaction(self._engine) as connection:
+                opened = lane_failed(
+                    connection,
+                    title,
+                    reason=sending.nobody_there,
+                    most=self._open_after,
+                    policy=self._policy,
+                )
+            if opened:
+                log.warning("destination_left_alone", destination=title)
+
+    def _note_works(self) -> None:
+        with transaction(self._engine) as connection:
+            news = lane_works(connection, self.destination.ae_title)
+        if news:
+            log.info("destination_answers_again", destination=self.destination.ae_title)
+            self._wake.set()
 
     def _send(self, claimed: Claim) -> None:
         title = self.destination.ae_title
@@ -193,6 +271,7 @@ class Lane:
             finished = sending.run()
         finally:
             self._leases.remove(sending)
+        self._note(sending)
         state = finished.settlement.state
         metrics.ROUNDS.labels(title, state.value).inc()
         if finished.lag is not None:

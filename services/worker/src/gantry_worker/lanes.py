@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Engine
 
@@ -25,6 +25,7 @@ from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
 from gantry_stores.index.delivery_lists import backlog
+from gantry_stores.index.lanes import give_up_old, lanes_to_probe, list_lanes
 from gantry_stores.index.proofs import unproved_deliveries
 from gantry_stores.objects import ObjectStore, open_store
 from gantry_worker import forward_metrics as metrics
@@ -54,7 +55,7 @@ def main() -> int:
     """Forward until SIGTERM, then give back what is not sent."""
     process = attach("worker")
     settings = load_settings()
-    forwarding = _Forwarding(settings, process)
+    forwarding = Forwarding(settings, process)
     forwarding.start()
     while not process.stopping.is_set():
         process.stopping.wait(forwarding.look())
@@ -62,7 +63,7 @@ def main() -> int:
     return 0
 
 
-class _Forwarding:
+class Forwarding:
     """The lanes of this process and what keeps them busy."""
 
     def __init__(self, settings: Settings, process: Process) -> None:
@@ -96,6 +97,8 @@ class _Forwarding:
                 policy=self._policy,
                 timeouts=destination_timeouts(settings),
                 concurrency=forward.concurrency,
+                open_after=forward.open_after,
+                zone=settings.zone,
                 stopping=process.stopping,
             )
             for title, destination in known.items()
@@ -119,11 +122,19 @@ class _Forwarding:
             planned = plan_routes(self._engine, self._settings.route_table)
             metrics.PLANNED.inc(planned.deliveries)
             with transaction(self._engine) as connection:
-                due = due_destinations(connection, self._lanes)
+                due = due_destinations(
+                    connection,
+                    self._lanes,
+                    only_pushed=[title for title, lane in self._lanes.items() if lane.only_pushed],
+                )
+                to_probe = lanes_to_probe(connection, self._lanes)
+            for title in to_probe:
+                self._lanes[title].probe()
             for title in due:
                 self._lanes[title].wake()
             now = time.monotonic()
             if now >= self._measured + _MEASURE_SECONDS:
+                self._give_up()
                 self._measure()
                 self._measured = now
             if now >= self._postponed + _UNKNOWN_SECONDS:
@@ -148,6 +159,8 @@ class _Forwarding:
         self._leases.close()
         self._commitments.join(_COMMITMENT_SECONDS)
         self._proofs.join(_COMMITMENT_SECONDS)
+        for engine in (self._engine, self._leases_engine):
+            engine.dispose()
         log.info("lanes_stopped", drained=drained)
 
     def _join(self, seconds: float) -> bool:
@@ -164,6 +177,8 @@ class _Forwarding:
         with transaction(self._engine) as connection:
             lines = backlog(connection, late_after=self._settings.forward.late_after)
             without_proof = unproved_deliveries(connection)
+            stopped = {line.destination: line for line in list_lanes(connection)}
+        now = datetime.now(UTC)
         numbers: dict[tuple[str, DeliveryState], int] = {}
         oldest: dict[str, datetime] = {}
         late: dict[str, int] = {}
@@ -173,12 +188,16 @@ class _Forwarding:
             late[title] = late.get(title, 0) + line.late
             if line.state.open:
                 oldest[title] = min(oldest.get(title, line.oldest), line.oldest)
-        for title, destination in destinations(self._settings).items():
-            if destination.prove is not None:
+        for title, lane in self._lanes.items():
+            found = stopped.get(title)
+            paused_at = None if found is None else found.paused_at
+            paused = now - paused_at if paused_at is not None else timedelta()
+            metrics.LANE_PAUSED_SECONDS.labels(title).set(paused.total_seconds())
+            metrics.LANE_OPEN.labels(title).set(found is not None and found.opened_at is not None)
+            if lane.destination.prove is not None:
                 for state in _UNPROVED_STATES:
                     number = without_proof.get((title, state), 0)
                     metrics.UNPROVED.labels(title, state).set(number)
-        now = datetime.now(UTC)
         for title in {*self._lanes, *(title for title, _ in numbers)}:
             for each in _OPEN_STATES:
                 metrics.DELIVERIES.labels(title, each.value).set(numbers.get((title, each), 0))
@@ -188,6 +207,13 @@ class _Forwarding:
 
     def _label(self, destination: str) -> str:
         return destination if destination in self._lanes else "other"
+
+    def _give_up(self) -> None:
+        """What waits for destinations that are not even tried has no round that would end it."""
+        with transaction(self._engine) as connection:
+            given_up = give_up_old(connection, after=self._policy.give_up_after)
+        if given_up:
+            log.warning("deliveries_given_up", deliveries=given_up)
 
     def _postpone(self) -> None:
         with transaction(self._engine) as connection:

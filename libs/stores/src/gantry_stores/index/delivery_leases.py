@@ -38,15 +38,27 @@ _MAY_LEAVE = """
     )
 """
 
+# Neither paused by a person nor left alone because nobody answers.
+_LANE_IS_FREE = """
+    NOT EXISTS (
+        SELECT 1 FROM lane l WHERE l.destination = d.destination
+          AND (l.paused_at IS NOT NULL OR l.opened_at IS NOT NULL)
+    )
+"""
+
 _DUE = f"""
     (d.state IN ('waiting', 'failed') AND d.next_attempt_at <= now()
      OR d.state = 'sending' AND d.lease_until <= now())
     AND {_MAY_LEAVE}
 """
 
+_SENDABLE = f"""
+    {_DUE} AND {_LANE_IS_FREE} AND (d.origin = 'push' OR NOT d.destination = ANY(:only_pushed))
+"""
+
 _DUE_FOR = f"""
     SELECT k.destination FROM unnest(CAST(:destinations AS text[])) AS k(destination)
-    WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.destination = k.destination AND {_DUE})
+    WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.destination = k.destination AND {_SENDABLE})
 """  # noqa: S608 - constants
 
 _POSTPONE = f"""
@@ -61,7 +73,7 @@ _CLAIM = f"""
     UPDATE delivery
     SET state = 'sending', lease_owner = :owner, lease_until = now() + :lease, fence = fence + 1
     WHERE pk = (
-        SELECT d.pk FROM delivery d WHERE d.destination = :destination AND {_DUE}
+        SELECT d.pk FROM delivery d WHERE d.destination = :destination AND {_SENDABLE}
         ORDER BY d.priority DESC, d.next_attempt_at, d.pk FOR UPDATE SKIP LOCKED LIMIT 1
     )
     RETURNING pk, fence, partition, destination, study_instance_uid, completed_at, attempts
@@ -145,16 +157,25 @@ class Finished:
     lag: timedelta | None
 
 
-def due_destinations(connection: Connection, destinations: Iterable[str]) -> set[str]:
-    """Those of the destinations that something is due for."""
-    return set(connection.scalars(sa.text(_DUE_FOR), {"destinations": sorted(destinations)}))
+def due_destinations(
+    connection: Connection, destinations: Iterable[str], *, only_pushed: Iterable[str] = ()
+) -> set[str]:
+    """Those of the destinations that something is due for; for `only_pushed`, by a person."""
+    values = {"destinations": sorted(destinations), "only_pushed": sorted(only_pushed)}
+    return set(connection.scalars(sa.text(_DUE_FOR), values))
 
 
 def claim(
-    connection: Connection, *, destination: str, owner: str, lease: timedelta, concurrency: int
+    connection: Connection,
+    *,
+    destination: str,
+    owner: str,
+    lease: timedelta,
+    concurrency: int,
+    only_pushed: bool = False,
 ) -> Claim | None:
     """Claim the most urgent due delivery to a destination, if fewer than `concurrency` are on
-    their way there from any process."""
+    their way there from any process; with `only_pushed` one that a person asked for."""
     connection.execute(
         sa.text("SELECT pg_advisory_xact_lock(hashtextextended('gantry.lane:' || :lane, 0))"),
         {"lane": destination},
@@ -169,7 +190,13 @@ def claim(
     if (sending or 0) >= concurrency:
         return None
     row = connection.execute(
-        sa.text(_CLAIM), {"destination": destination, "owner": owner, "lease": lease}
+        sa.text(_CLAIM),
+        {
+            "destination": destination,
+            "owner": owner,
+            "lease": lease,
+            "only_pushed": [destination] if only_pushed else [],
+        },
     ).one_or_none()
     if row is None:
         return None

@@ -35,11 +35,12 @@ from gantry_domain.attributes import Level, Matching, attributes_at
 from gantry_stores.index.columns import metadata, moment, surrogate
 from gantry_stores.index.commitment_tables import commitment
 from gantry_stores.index.identity_tables import decision
+from gantry_stores.index.lane_tables import lane
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.proof_tables import proof
 from gantry_stores.index.tables_beside import deletion
 
-__all__ = ["commitment", "decision", "deletion", "metadata", "order_", "proof"]
+__all__ = ["commitment", "decision", "deletion", "lane", "metadata", "order_", "proof"]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
