@@ -25,6 +25,14 @@ def test_an_empty_environment_means_the_embedded_default(tmp_path: Path) -> None
     assert settings.unknown_partners.store == "accept"
 
 
+def test_bulk_data_wait_where_there_is_room(load: Load, tmp_path: Path) -> None:
+    """In memory, which /tmp may be, only where nothing better is known."""
+    assert load_settings({"GANTRY_DATA": str(tmp_path)}).spool == tmp_path / "spool"
+    assert load("objects: s3://bucket").spool is None
+    assert load("{objects: s3://bucket, http: {spool: room}}").spool == tmp_path / "room"
+    assert load("http: {spool: /var/room}").spool == Path("/var/room")
+
+
 def test_all_of_a_file_arrives(load: Load, tmp_path: Path) -> None:
     settings = load(
         """

@@ -135,3 +135,6 @@ class Http(Section):
     """Web pages of other origins that may read answers; `*` is any."""
     receive_timeout: Duration = parse_duration("60s")
     """How long a client that stores may send nothing."""
+    spool: str | None = None
+    """The folder where bulk data wait for what follows them; None: that of `gantry up`, or the
+    system's for temporary files."""

@@ -366,6 +366,14 @@ class Settings(Configuration):
         return self.data / "objects" if self.objects is None else self.objects.place()
 
     @property
+    def spool(self) -> Path | None:
+        """Where bulk data wait, absolute; None: where the system has temporary files."""
+        if self.http.spool is not None:
+            return self.folder / Path(self.http.spool).expanduser()
+        # Embedded, the data folder has the room: /tmp may be memory.
+        return self.data / "spool" if self.objects is None else None
+
+    @property
     def tls(self) -> TLSPlaces | None:
         """Where the TLS files of the DIMSE ports are, if one of them is for TLS."""
         return self.listen.tls_places(self.folder)

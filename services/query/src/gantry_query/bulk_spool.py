@@ -7,6 +7,7 @@ import errno
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from gantry_domain.errors import PermanentError
@@ -33,9 +34,13 @@ class SpooledPart:
 
 @dataclass(slots=True)
 class BulkSpool:
-    """The parts of a request by their Content-Location, those of one location in their order."""
+    """The parts of a request by their Content-Location, those of one location in their order.
+
+    `folder`: where the file lies; None: where the system has temporary files.
+    """
 
     limit: int
+    folder: Path | None = None
     parts: dict[str, list[SpooledPart]] = field(default_factory=dict)
     _file: IO[bytes] | None = None
     _size: int = 0
@@ -53,7 +58,9 @@ class BulkSpool:
             raise SpoolTooLarge
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="gantry-bulk-")  # noqa: SIM115 - `close`
+                self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `close`
+                    prefix="gantry-bulk-", dir=self.folder
+                )
             self._file.write(piece)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

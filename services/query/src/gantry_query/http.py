@@ -118,6 +118,8 @@ def _store_door(
     commits: Executor,
 ) -> StoreDoor:
     limits, watermarks = settings.ingress, watermarks_of(settings)
+    if settings.spool is not None:
+        settings.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     return StoreDoor(
         stager=stager_of(settings, process, store=store, publisher=publisher),
         threads=Threads(STORES),
@@ -128,6 +130,7 @@ def _store_door(
         open=settings.web_clients_sign_in or settings.unknown_partners.store == "accept",
         patience=settings.http.receive_timeout.total_seconds(),
         minimum_rate=limits.minimum_rate,
+        spool=settings.spool,
     )
 
 

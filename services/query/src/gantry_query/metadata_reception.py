@@ -59,7 +59,7 @@ class MetadataReception:
         self._study = StudyInstanceUID
         self._reader = MultipartReader(boundary)
         self._metadata = bytearray()
-        self._spool = BulkSpool(LARGEST_BULK)
+        self._spool = BulkSpool(LARGEST_BULK, door.spool)
         self._parts = 0
         self._full: Refused | None = None
         self.broken: BrokenMultipart | None = None

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 
 from gantry_archive.staging import (
     LONGEST_TRANSFER,
@@ -62,7 +63,8 @@ class StoreDoor:
 
     `open`: whether strangers may store. `congested` says of a number of requests in hand whether
     another is too much. `patience`: seconds in which a client may send nothing; `minimum_rate`:
-    bytes a second that it has to send, over `rate_window`; 0: any.
+    bytes a second that it has to send, over `rate_window`; 0: any. `spool`: the folder where bulk
+    data wait; None: the system's for temporary files.
     """
 
     stager: Stager
@@ -74,6 +76,7 @@ class StoreDoor:
     patience: float
     minimum_rate: int = 0
     rate_window: float = 60.0
+    spool: Path | None = None
 
 
 class Reception:
