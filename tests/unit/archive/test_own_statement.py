@@ -16,7 +16,9 @@ from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.document import Table
 from gantry_domain.conformance.forms import OUTLINES, rendered
+from gantry_domain.conformance.lint import lint
 from gantry_domain.conformance.model import Entity, Role, Statement
+from gantry_domain.conformance.reading import read_statement
 from gantry_domain.conformance.tables import web_services
 from gantry_domain.information_models import INFORMATION_MODELS
 from gantry_domain.orders.attributes import PLACES, STATUS
@@ -135,6 +137,25 @@ def test_unused_sections_keep_their_heading(statement: Statement, outline: str) 
     for title in ("CDA", "Coded Terminology"):
         (place,) = (n for n, line in enumerate(lines) if line.startswith("#") and title in line)
         assert lines[place + 2] == "N/A"
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+@pytest.mark.parametrize("outline", OUTLINES)
+def test_what_is_written_is_read_again(statement: Statement, outline: str, form: str) -> None:
+    """By the reader of others' statements, which knows nothing of ours."""
+    written = rendered(statement, form=form, outline=outline)
+    reading = read_statement(written.encode(), name="x")
+    found = {
+        (each.uid, each.role): set(each.transfer_syntaxes or ())
+        for each in reading.statement.supports()
+        if each.supported
+    }
+    stated: dict[tuple[str, Role | None], set[str]] = {}
+    for each in statement.supports():
+        stated.setdefault((each.uid, each.role), set()).update(each.transfer_syntaxes or ())
+    assert found == stated
+    assert not reading.statement.unread
+    assert {each.rule for each in lint(reading)} == {"retired_class"}
 
 
 def test_codes_of_the_web_services_are_told_once(statement: Statement) -> None:

@@ -42,6 +42,9 @@ _SYNTAXES = re.compile(r"transfer syntax", re.IGNORECASE)
 _SENTENCE = re.compile(
     r"\b(SC[UP])\b.{0,60}\b(?:propose|accept)s?\b(.*transfer syntax.*)", re.IGNORECASE
 )
+# As Annex A and ours have them: "TS 1: transfer syntaxes", then in a cell of a table "TS 1".
+_NAMED_LIST = re.compile(r"\W*(TS ?\d+)\b.*transfer syntax", re.IGNORECASE)
+_LIST_NAME = re.compile(r"\bTS ?\d+\b")
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _FACTS = (
     (
@@ -100,6 +103,12 @@ class _Reader:
         self._section = 0
         """The first class that the next list of transfer syntaxes is about."""
         self._listed: list[str] = []
+        self._lists: dict[str, list[str]] = {}
+        """Lists of transfer syntaxes that have a name, by which tables speak of them."""
+        self._list: list[str] | None = None
+        """The one that is being read."""
+        self._referring: dict[int, list[str]] = {}
+        """By the place of a class: the names of its lists."""
         self._columns: Columns | None = None
         self._matching: str | None = None
 
@@ -110,6 +119,10 @@ class _Reader:
         columns = columns_of(row.cells)
         if columns is not None:
             self._columns = columns
+            return
+        named = _NAMED_LIST.match(row.text)
+        if named is not None:
+            self._list = self._lists.setdefault(named[1], [])
             return
         if _ROLES.search(row.text) and not _UID.search(row.text):
             self._speak_of_roles(row)
@@ -188,10 +201,10 @@ class _Reader:
             self._unread.append(Unread(line=row.line, text=row.text, why="no class of this name"))
             return
         self._end_of_list()
-        syntaxes = columns.cell(row, "syntaxes")
-        said = (*_uids_of_syntaxes(syntaxes), *syntaxes_named(syntaxes)) if syntaxes else None
         found = _found(row, 1.0 if uid else named.confidence if named else 0)
-        for role, supported in columns.roles(row, self._roles):
+        for role, supported, syntaxes in columns.roles(row, self._roles):
+            said = (*_uids_of_syntaxes(syntaxes), *syntaxes_named(syntaxes))
+            self._referring[len(self._supports)] = _LIST_NAME.findall(syntaxes)
             self._supports.append(
                 Support(
                     uid=uid[0] if uid else named.uid if named else "",
@@ -235,7 +248,10 @@ class _Reader:
             )
 
     def _list_syntax(self, uid: str) -> None:
-        """One more of a list, which is about the classes before it."""
+        """One more of a list, which has a name or is about the classes before it."""
+        if self._list is not None:
+            self._list.append(uid)
+            return
         self._listed.append(uid)
         self._supports[self._section :] = [
             replace(each, transfer_syntaxes=tuple(self._listed))
@@ -243,11 +259,17 @@ class _Reader:
         ]
 
     def _end_of_list(self) -> None:
+        self._list = None
         if self._listed:
             self._section, self._listed = len(self._supports), []
 
     def statement(self, name: str) -> Statement:
         """What was read, each class once in each role and spelling."""
+        for place, names in self._referring.items():
+            syntaxes = [uid for each in names for uid in self._lists.get(each, ())]
+            if syntaxes:
+                whole = tuple(dict.fromkeys(syntaxes))
+                self._supports[place] = replace(self._supports[place], transfer_syntaxes=whole)
         unique = {(each.uid, each.role, each.name): each for each in reversed(self._supports)}
         supports = tuple(reversed(unique.values()))
         facts = tuple(dict.fromkeys(self._facts))
