@@ -17,7 +17,7 @@ from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.document import Table
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.lint import lint
-from gantry_domain.conformance.model import Entity, Role, Statement
+from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support
 from gantry_domain.conformance.reading import read_statement
 from gantry_domain.conformance.tables import web_services
 from gantry_domain.information_models import INFORMATION_MODELS
@@ -137,6 +137,18 @@ def test_unused_sections_keep_their_heading(statement: Statement, outline: str) 
     for title in ("CDA", "Coded Terminology"):
         (place,) = (n for n, line in enumerate(lines) if line.startswith("#") and title in line)
         assert lines[place + 2] == "N/A"
+
+
+@pytest.mark.parametrize("outline", OUTLINES)
+def test_of_others_nothing_is_said_that_is_true_of_us(outline: str) -> None:
+    entity = Entity(name="PACS", supports=(Support(uid=VERIFICATION, name="V", role=Role.SCP),))
+    probed = Statement(product="PACS", origin=Origin.PROBED, entities=(entity,))
+    lines = rendered(probed, form="markdown", outline=outline).splitlines()
+    assert any("learnt of a peer" in line for line in lines)
+    assert not any("made by the product itself" in line or "N/A" in line for line in lines)
+    for title in ("Security", "Network Interfaces", "CDA", "Parameters"):
+        (place,) = (n for n, line in enumerate(lines) if line.startswith("#") and title in line)
+        assert lines[place + 2] == "not stated"
 
 
 @pytest.mark.parametrize("form", ["html", "markdown"])

@@ -1,6 +1,7 @@
 """`gantry conformance`: our statement written out, peers probed, statements compared."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -69,9 +70,12 @@ def probe_peer(
     )
     classes = proposed_classes(settings.ingress.sop_classes)
     probed = probe(peer, name=called_ae, classes=classes, pause=pause)
-    accepted = sum(each.supported for each in probed.statement.supports())
+    (entity,) = probed.statement.entities
+    known = replace(entity, ae_titles=(called_ae,), addresses=(address,))
+    statement = replace(probed.statement, entities=(known,))
+    accepted = sum(each.supported for each in statement.supports())
     if accepted or probed.stopped is None:
-        written(rendered(probed.statement, form=form), output)
+        written(rendered(statement, form=form), output)
     click.echo(f"{probed.associations} associations, {accepted} SOP classes accepted", err=True)
     if probed.stopped is not None:
         raise NotProbed(f"{called_ae}@{address}: {probed.stopped}") from probed.stopped

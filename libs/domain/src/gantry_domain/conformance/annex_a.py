@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from gantry_domain.conformance import tables
 from gantry_domain.conformance.data_flow import data_flow
 from gantry_domain.conformance.document import Block, Picture
-from gantry_domain.conformance.model import Entity, Role, Statement
-from gantry_domain.conformance.outline import Section, document, text
+from gantry_domain.conformance.model import Entity, Origin, Role, Statement
+from gantry_domain.conformance.outline import Section, document, text, told
 
 
 def annex_a(statement: Statement) -> list[Block]:
@@ -18,12 +18,12 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section("A.1", "Conformance Statement Overview", [tables.network_services(statement)])
     yield Section("A.3", "Introduction")
     yield Section("A.3.1", "Audience", text(AUDIENCE))
-    yield Section("A.3.2", "Remarks", text(REMARKS))
+    yield Section("A.3.2", "Remarks", text(REMARKS[statement.origin]))
     yield Section("A.4", "Networking")
     yield Section("A.4.1", "Implementation Model")
     yield Section("A.4.1.1", "Application Data Flow", flow(statement))
     yield Section("A.4.1.2", "Functional Definition of AEs", functions(statement))
-    yield Section("A.4.1.3", "Sequencing of Real-World Activities", text(SEQUENCE))
+    yield Section("A.4.1.3", "Sequencing of Real-World Activities", told(statement, SEQUENCE))
     yield Section("A.4.2", "AE Specifications")
     lists = tables.SyntaxLists(statement)
     for number, entity in enumerate(statement.entities, start=1):
@@ -33,22 +33,22 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section(f"A.4.2.{following + 1}", "Status Codes", all_statuses(statement))
     yield Section(f"A.4.2.{following + 2}", "Query Keys", all_keys(statement))
     yield Section(f"A.4.2.{following + 3}", "Web Services", tables.web_services(statement))
-    yield Section("A.4.3", "Network Interfaces", text(INTERFACES))
+    yield Section("A.4.3", "Network Interfaces", told(statement, INTERFACES))
     yield Section("A.4.4", "Configuration")
-    yield Section(
-        "A.4.4.1", "AE Title/Presentation Address Mapping", [tables.addresses(statement.entities)]
-    )
-    yield Section("A.4.4.2", "Parameters", [tables.parameters(statement)])
+    yield Section("A.4.4.1", "AE Title/Presentation Address Mapping", [tables.addresses(statement)])
+    yield Section("A.4.4.2", "Parameters", tables.parameters(statement))
     yield Section("A.5", "Media Interchange", [])
     yield Section("A.6", "Transformation of DICOM to CDA", [])
     yield Section("A.7", "Support of Character Sets", [tables.character_sets(statement)])
-    yield Section("A.8", "Security", [tables.security(statement)])
+    yield Section("A.8", "Security", tables.security(statement))
     yield Section("A.9", "Annexes")
-    yield Section("A.9.1", "IOD Contents", text(CONTENTS))
+    yield Section("A.9.1", "IOD Contents", told(statement, CONTENTS))
     yield Section("A.9.2", "Data Dictionary of Private Attributes", [])
     yield Section("A.9.3", "Coded Terminology and Templates", [])
     yield Section("A.9.4", "Grayscale Image Consistency", [])
-    yield Section("A.9.5", "Standard Extended/Specialized/Private SOP Classes", text(STANDARD))
+    yield Section(
+        "A.9.5", "Standard Extended/Specialized/Private SOP Classes", told(statement, STANDARD)
+    )
 
 
 def _entity(number: str, entity: Entity, lists: tables.SyntaxLists) -> Iterator[Section]:
@@ -58,7 +58,7 @@ def _entity(number: str, entity: Entity, lists: tables.SyntaxLists) -> Iterator[
     yield Section(
         f"{number}.2",
         "Association Policies",
-        [tables.properties(f"Association policies of {entity.name}", entity.policies)],
+        tables.properties(f"Association policies of {entity.name}", entity.policies),
     )
     calls = any(each.role is Role.SCU for each in entity.supports)
     initiation = "It proposes the classes that it supports as an SCU." if calls else ""
@@ -70,11 +70,18 @@ def _entity(number: str, entity: Entity, lists: tables.SyntaxLists) -> Iterator[
 AUDIENCE = (
     "For those who connect devices and archives to this one. They should know the terms of DICOM."
 )
-REMARKS = (
-    "This statement was made by the product itself, of the tables by which it works and of the "
-    "configuration with which it runs. That two statements fit together does not promise that two "
-    "products work together: that has to be tested."
-)
+REMARKS = {
+    Origin.OWN: (
+        "This statement was made by the product itself, of the tables by which it works and of the "
+        "configuration with which it runs. That two statements fit together does not promise that "
+        "two products work together: that has to be tested."
+    ),
+    Origin.PROBED: (
+        "This statement was learnt of a peer by proposing to it what it might accept. What it asks "
+        "of others, what it answers and how it is configured is not in it."
+    ),
+    Origin.READ: "This statement was read from a document.",
+}
 SEQUENCE = (
     "An instance is stored, then answered with Success, then indexed; its study is judged, then "
     "visible, then forwarded. A partner may send, query and retrieve in any order and over any "

@@ -20,7 +20,7 @@ from gantry_domain.conformance.annex_a import (
 )
 from gantry_domain.conformance.document import Block
 from gantry_domain.conformance.model import Statement
-from gantry_domain.conformance.outline import Section, document, text
+from gantry_domain.conformance.outline import Section, document, text, told
 from gantry_domain.conformance.registry import Service
 
 _SERVICES = (
@@ -46,11 +46,11 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section("1.1", "Content and Transfer", [tables.network_services(statement)])
     yield Section("3", "Introduction")
     yield Section("3.1", "Audience", text(AUDIENCE))
-    yield Section("3.2", "Remarks", text(REMARKS))
+    yield Section("3.2", "Remarks", text(REMARKS[statement.origin]))
     yield Section("4", "Implementation Model")
     yield Section("4.1", "Application Data Flow", flow(statement))
     yield Section("4.2", "Functional Definition of AEs", functions(statement))
-    yield Section("4.3", "Sequencing of Activities", text(SEQUENCE))
+    yield Section("4.3", "Sequencing of Activities", told(statement, SEQUENCE))
     yield Section("5", "Service and Interoperability Description")
     yield Section("5.2", "DIMSE Services")
     for number, title, service in _SERVICES:
@@ -60,28 +60,28 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section("5.5", "Transformation of DICOM to CDA", [])
     yield Section("5.6", "Support of Character Sets", [tables.character_sets(statement)])
     yield Section("6", "Configuration")
-    yield Section(
-        "6.1", "AE Title/Presentation Address Mapping", [tables.addresses(statement.entities)]
-    )
-    yield Section("6.2", "Configuration Parameters", [tables.parameters(statement)])
+    yield Section("6.1", "AE Title/Presentation Address Mapping", [tables.addresses(statement)])
+    yield Section("6.2", "Configuration Parameters", tables.parameters(statement))
     yield Section("7", "Network and Media Communication Details")
-    yield Section("7.1", "Network Interfaces", text(INTERFACES))
+    yield Section("7.1", "Network Interfaces", told(statement, INTERFACES))
     yield Section("7.2", "Application Entities")
     for place, entity in enumerate(statement.entities, start=1):
-        blocks = [tables.properties(f"Association policies of {entity.name}", entity.policies)]
+        blocks = tables.properties(f"Association policies of {entity.name}", entity.policies)
         if entity.rejections:
             blocks.append(tables.rejections(entity.rejections))
         yield Section(f"7.2.{place}", f"{entity.name} AE", blocks)
     yield Section("7.3", "Status Codes", all_statuses(statement))
     yield Section("7.4", "Transfer Syntaxes", lists.tables())
-    yield Section("8", "Security", [tables.security(statement)])
-    yield Section("9", "Information Object Definitions", text(CONTENTS, STANDARD))
+    yield Section("8", "Security", tables.security(statement))
+    yield Section("9", "Information Object Definitions", told(statement, CONTENTS, STANDARD))
     yield Section("10", "Grayscale Standard Display Function", [])
     yield Section("11", "Coded Terminology and Templates", [])
 
 
 def _service(statement: Statement, service: Service, lists: tables.SyntaxLists) -> list[Block]:
     blocks = tables.classes_of_service(statement, service, lists)
+    if service is Service.STORAGE and blocks:
+        blocks += told(statement, CONTENTS)
     if service is Service.QUERY_RETRIEVE:
         blocks += all_keys(statement)
     return blocks

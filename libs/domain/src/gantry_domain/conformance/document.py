@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_APPLICABLE = "N/A"
+NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from gantry_domain.conformance.document import NOT_APPLICABLE, Block, Paragraph, Table
+from gantry_domain.conformance.document import NOT_STATED, Block, Paragraph, Table
 from gantry_domain.conformance.model import (
-    Entity,
+    Origin,
     Property,
     RejectionClaim,
     Role,
@@ -12,8 +12,6 @@ from gantry_domain.conformance.model import (
     Support,
 )
 from gantry_domain.conformance.registry import Service, service_of, syntax_name
-
-NOT_STATED = "not stated"
 
 
 class SyntaxLists:
@@ -112,11 +110,10 @@ def classes_of_service(statement: Statement, service: Service, lists: SyntaxList
     return [Table(caption, ("SOP class", "UID", *columns), rows)]
 
 
-def properties(caption: str, facts: Sequence[Property]) -> Block:
+def properties(caption: str, facts: Sequence[Property]) -> list[Block]:
     """Named facts."""
-    if not facts:
-        return Paragraph(NOT_APPLICABLE)
-    return Table(caption, ("What", "Value"), tuple((each.name, each.value) for each in facts))
+    rows = tuple((each.name, each.value) for each in facts)
+    return [Table(caption, ("What", "Value"), rows)] if rows else []
 
 
 def rejections(claims: Sequence[RejectionClaim]) -> Block:
@@ -135,8 +132,6 @@ def statuses(statement: Statement, service: str, role: Role) -> Block:
         for each in statement.statuses
         if each.service == service and each.role is role
     )
-    if not rows:
-        return Paragraph(NOT_APPLICABLE)
     what = "What is answered, and when" if role is Role.SCP else "What an answer means to us"
     return Table(f"{service} as {role}: {what}", ("Status", "Name", "Meaning"), rows)
 
@@ -153,8 +148,6 @@ def query_keys(statement: Statement, service: str) -> Block:
         for each in statement.keys
         if each.service == service
     )
-    if not rows:
-        return Paragraph(NOT_APPLICABLE)
     return Table(f"Keys of {service}", ("Level", "Tag", "Keyword", "Matching"), rows)
 
 
@@ -193,34 +186,33 @@ def _of_requests(names: Sequence[str], every: Sequence[str]) -> str:
     return f"all but {', '.join(others)}" if len(others) < len(names) else ", ".join(names)
 
 
-def addresses(entities: Sequence[Entity]) -> Table:
+def addresses(statement: Statement) -> Table:
     """Where the entities are reached, and under which titles."""
+    ours = statement.origin is Origin.OWN
+    no_title, no_address = ("none", "it calls others") if ours else (NOT_STATED, NOT_STATED)
     return Table(
         "Application entities",
         ("Entity", "AE titles", "Where it listens"),
         tuple(
             (
                 each.name,
-                ", ".join(each.ae_titles) or "none",
-                "; ".join(each.addresses) or "it calls others",
+                ", ".join(each.ae_titles) or no_title,
+                "; ".join(each.addresses) or no_address,
             )
-            for each in entities
+            for each in statement.entities
         ),
     )
 
 
-def parameters(statement: Statement) -> Block:
+def parameters(statement: Statement) -> list[Block]:
     """The parameters of the configuration."""
-    if not statement.parameters:
-        return Paragraph(NOT_APPLICABLE)
-    return Table(
-        "Configuration parameters, all configurable by the service staff",
-        ("Parameter", "Default", "Set to", "Range", "Meaning"),
-        tuple(
-            (each.name, each.default, each.value, each.allowed, each.meaning)
-            for each in statement.parameters
-        ),
+    rows = tuple(
+        (each.name, each.default, each.value, each.allowed, each.meaning)
+        for each in statement.parameters
     )
+    caption = "Configuration parameters, all configurable by the service staff"
+    columns = ("Parameter", "Default", "Set to", "Range", "Meaning")
+    return [Table(caption, columns, rows)] if rows else []
 
 
 def character_sets(statement: Statement) -> Block:
@@ -230,15 +222,10 @@ def character_sets(statement: Statement) -> Block:
     return Paragraph(", ".join(statement.character_sets) or "The default repertoire alone.")
 
 
-def security(statement: Statement) -> Block:
+def security(statement: Statement) -> list[Block]:
     """The security profiles."""
-    if not statement.security:
-        return Paragraph(NOT_APPLICABLE)
-    return Table(
-        "Security",
-        ("Profile or measure", "In use", "Detail"),
-        tuple((each.name, _yes(each.supported), each.detail) for each in statement.security),
-    )
+    rows = tuple((each.name, _yes(each.supported), each.detail) for each in statement.security)
+    return [Table("Security", ("Profile or measure", "In use", "Detail"), rows)] if rows else []
 
 
 def _yes(value: bool) -> str:
