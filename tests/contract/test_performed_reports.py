@@ -202,8 +202,18 @@ def test_what_a_dead_process_held_is_sent_by_the_next(engine: Engine, tmp_path: 
         assert count_reports(connection)["RIS"].waiting == 1
 
 
-def test_destinations_are_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("performed_to: [RIS]", "worklist.performed_to names RIS, which is no partner"),
+        ("polls: [{ae_title: CT01}]", "worklist.polls names CT01, which is no partner with an"),
+        ("performed_to: [OK, OK]", "worklist.performed_to names OK twice"),
+        ("polls: [{ae_title: OK}, {ae_title: OK}]", "worklist.polls names OK twice"),
+    ],
+)
+def test_others_are_known_and_named_once(tmp_path: Path, text: str, why: str) -> None:
     file = tmp_path / "gantry.yaml"
-    file.write_text("worklist: {performed_to: [RIS]}", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="performed_to names RIS, which is no partner"):
+    partners = "partners: [{ae_title: CT01}, {ae_title: OK, address: 'ris.example:104'}]"
+    file.write_text(f"{partners}\nworklist: {{{text}}}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=why):
         load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path)})
