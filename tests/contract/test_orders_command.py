@@ -1,13 +1,22 @@
 """`gantry orders`: orders from a file, and what is to be done."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Engine
 
-from gantry_cli.orders import import_orders, show_orders
+from gantry_cli.orders import import_orders, show_orders, show_reports
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.settings import Settings, load_settings
+from gantry_stores.index.database import transaction
+from gantry_stores.index.orders.reports import (
+    Report,
+    add_reports,
+    claim_report,
+    give_up_report,
+)
 
 
 @pytest.fixture
@@ -57,6 +66,31 @@ def test_orders_of_files(
     assert "CT01,CT02" in "".join(lines)
     assert show_orders(settings, limit=2, over=True) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "... and others (--limit 2)"
+
+
+def test_reports_of_performed_steps(
+    settings: Settings, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show_reports(settings, retry=False, destination=None) == 0
+    assert capsys.readouterr().out == "all performed steps were passed on\n"
+    now = datetime.now(UTC)
+    with transaction(engine) as connection:
+        for uid in ("1.2.3", "1.2.4"):
+            report = Report(
+                SOPInstanceUID=uid, operation="create", transfer_syntax="1.2.840.10008.1.2",
+                content=b"",
+            )  # fmt: skip
+            add_reports(connection, report, ["RIS", "OTHER"], now=now)
+        claimed = claim_report(connection, "RIS", now=now, lease=timedelta(minutes=1))
+        assert claimed is not None
+        give_up_report(connection, claimed, "status 0124", now=now)
+    show_reports(settings, retry=False, destination=None)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [["OTHER", "2", "0"], ["RIS", "1", "1", "status", "0124"]]
+    show_reports(settings, retry=True, destination="RIS")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["1", "are", "sent", "again"]
+    assert lines[-1][:3] == ["RIS", "2", "0"]
 
 
 @pytest.mark.parametrize("content", ["[1]", "[{", "a,b\n1\n", "é".encode("latin_1")])
