@@ -36,6 +36,7 @@ from gantry_query.access import Access
 from gantry_query.addresses import PublicAddress
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.delivery_door import DeliveryDoor
 from gantry_query.dimse import Pools, make_server
 from gantry_query.event_feed import EventFeed
 from gantry_query.order_door import OrderDoor
@@ -207,6 +208,7 @@ def _served(
         feed=EventFeed(engine, questions, stopping=ending.is_set),
         orders=OrderDoor(ZoneInfo("Asia/Hong_Kong"), orders),
         decider=Decider(store=store, engine=engine, policies=policies, feed=None),
+        deliveries=DeliveryDoor(("PEER",), orders),
         deletes=deletes,
     )
     with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:

@@ -27,7 +27,7 @@ class Grant(Section):
     """What a client may do."""
 
     scopes: Annotated[
-        tuple[Literal["read", "review", "decide", "store", "delete", "order"], ...],
+        tuple[Literal["read", "review", "decide", "store", "delete", "order", "forward"], ...],
         Field(strict=False, min_length=1),
     ] = ("read",)
     partitions: Annotated[tuple[PartitionName, ...] | None, Field(strict=False, min_length=1)] = (

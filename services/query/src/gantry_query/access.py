@@ -5,6 +5,7 @@ users in is believed by its address, and names the user in a header.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,6 +33,9 @@ _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
 _ORDERS = "/dicomweb/orders"
 _HELD = "held"
+_FORWARDING = re.compile(r"/dicomweb/(deliveries|destinations)(/|$)")
+# They are those of all partitions.
+_DESTINATIONS = "/dicomweb/destinations/"
 _CALLER = "gantry.caller"
 NOBODY_IN_PARTICULAR = "anyone on loopback"
 _SEES_HELD = "gantry.sees_held"
@@ -46,6 +50,7 @@ class Right(StrEnum):
     STORE = "store"
     DELETE = "delete"
     ORDER = "order"
+    FORWARD = "forward"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +207,15 @@ def _refusal(client: Client, scope: Scope) -> Refused | None:
         right = Right.READ
     elif scope["path"].endswith(_ORDERS):
         right = Right.ORDER
+    elif _FORWARDING.search(scope["path"]):
+        right = Right.FORWARD
     if _is_held(scope["path"]):
         right = Right.REVIEW if right is Right.READ else Right.DECIDE
     if right not in client.rights:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
         return Refused(403, "scope", f"this needs the right to {right}", challenge)
+    if client.partitions is not None and right is Right.FORWARD and _DESTINATIONS in scope["path"]:
+        return Refused(403, "partition", "there is no right to what concerns all partitions")
     if client.partitions is not None and _partition(scope["path"]) not in client.partitions:
         return Refused(403, "partition", "there is no right to this partition")
     return None

@@ -12,6 +12,7 @@ from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.sight import Sight
 from gantry_query.access import sees_held
 from gantry_query.addresses import PublicAddress
+from gantry_query.delivery_door import DeliveryDoor
 from gantry_query.event_feed import EventFeed
 from gantry_query.failures import NotHere
 from gantry_query.order_door import OrderDoor
@@ -41,6 +42,7 @@ class Archive:
     feed: EventFeed
     orders: OrderDoor
     decider: Decider
+    deliveries: DeliveryDoor
     deletes: bool = False
     """Whether clients may delete."""
 

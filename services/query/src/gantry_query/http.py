@@ -23,6 +23,7 @@ from gantry_query.addresses import PublicAddress
 from gantry_query.app import LISTENER
 from gantry_query.archive import Archive
 from gantry_query.decoding import Decoder
+from gantry_query.delivery_door import delivery_door
 from gantry_query.event_feed import EventFeed
 from gantry_query.order_door import order_door
 from gantry_query.reception import StoreDoor
@@ -82,6 +83,7 @@ def main() -> int:
         feed=EventFeed(engine, questions, stopping=ending.is_set),
         orders=order_door(settings),
         decider=decider_of(settings, store=store, engine=engine),
+        deliveries=delivery_door(settings),
         deletes=settings.delete.enabled,
     )
     watch = threading.Thread(

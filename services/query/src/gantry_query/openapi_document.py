@@ -7,6 +7,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from gantry_domain.attributes import ATTRIBUTES, Level, Matching
+from gantry_domain.deliveries import DeliveryState
 from gantry_domain.query import at_or_above
 from gantry_query.event_routes import EVENT_STREAM, MOST_EVENTS
 from gantry_query.negotiation import DICOM, DICOM_JSON, JSON, MULTIPART, OCTET_STREAM
@@ -28,6 +29,8 @@ _PATH_SCHEMAS: dict[str, Json] = {
     "frames": {"type": "string", "pattern": "^[1-9][0-9]{0,3}(,[1-9][0-9]{0,3}){0,9}$"},
     "partition": {"type": "string", "minLength": 1},
     "path": {"type": "string", "minLength": 1},
+    "number": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    "destination": {"type": "string", "minLength": 1, "maxLength": 16},
 }
 _CONTROLS: dict[str, Json] = {
     "limit": {"type": "integer", "minimum": 0, "maximum": LARGEST_PAGE},
@@ -63,6 +66,12 @@ _EVENTS: dict[str, Json] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_EVENTS},
     "wait": {"type": "string", "pattern": "^[1-9][0-9]?s$", "example": "30s"},
 }
+_DELIVERIES: dict[str, Json] = {
+    "state": {"type": "string", "enum": [state.value for state in DeliveryState]},
+    "to": _TEXT,
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "before": {"type": "integer", "minimum": 1},
+}
 _REQUIRED = frozenset({"requestType", "studyUID", "objectUID"})
 
 _FILES = (f'{MULTIPART}; type="{DICOM}"',)
@@ -79,6 +88,13 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "delete": (),
     "orders": (JSON,),
     "events": (JSON, EVENT_STREAM),
+    "push": (JSON,),
+    "deliveries": (JSON,),
+    "delivery": (JSON,),
+    "cancel": (),
+    "retry": (),
+    "destinations": (JSON,),
+    "destination": (),
 }
 _STATUSES = {
     "200": "what was asked for",
@@ -117,6 +133,35 @@ _OF_ORDERS = {
     "413": "there are too many",
     "415": "the body is of another type",
     "503": "the archive cannot answer just now",
+}
+_OF_STEERING = {
+    "204": "it is done",
+    "400": "something makes no sense",
+    "403": "strangers may not",
+    "404": "there is no such thing",
+    "409": "not in the state that it is in",
+    "503": "the archive cannot answer just now",
+}
+_OF_PUSH = {
+    "202": "it is on its way",
+    "400": "the body makes no sense",
+    "403": "strangers may not have anything sent",
+    "404": "there is no such partition",
+    "409": "there is nothing to send, or nobody to send it to",
+    "413": "the body is too large",
+    "503": "the archive cannot answer just now",
+}
+_BODIES: dict[str, Json] = {
+    "push": {
+        "type": "object",
+        "required": ["uid", "to"],
+        "properties": {"uid": _UID, "to": _TEXT},
+    },
+    "destination": {
+        "type": "object",
+        "required": ["paused"],
+        "properties": {"paused": {"type": "boolean"}, "drain": {"type": "boolean"}},
+    },
 }
 _OF_BULK = {"206": "the range", "416": "the range lies outside"}
 
@@ -172,6 +217,9 @@ def _operation(route: APIRoute, path: str) -> Json:
             "required": True,
             "content": {"text/csv": table, JSON: {"schema": {"type": ["array", "object"]}}},
         }
+    if kind in _BODIES:
+        schema = _BODIES[kind]
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     return operation
 
 
@@ -183,6 +231,10 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_DELETE
         case "orders":
             return _OF_ORDERS
+        case "push":
+            return _OF_PUSH
+        case "cancel" | "retry" | "destination":
+            return _OF_STEERING
         case "bulk":
             return _STATUSES | _OF_BULK
         case "events":
@@ -215,6 +267,8 @@ def _query(kind: str, path: str) -> dict[str, Json]:
             return _WADO
         case "events":
             return _EVENTS
+        case "deliveries":
+            return _DELIVERIES
         case _:
             return {}
 

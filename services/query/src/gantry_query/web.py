@@ -16,6 +16,7 @@ from gantry_query.access import Access, Gate
 from gantry_query.archive import Archive
 from gantry_query.bulk_routes import bulk_router
 from gantry_query.delete_routes import delete_router
+from gantry_query.delivery_routes import delivery_router
 from gantry_query.door import Door, Origins
 from gantry_query.event_routes import event_router
 from gantry_query.failures import answer
@@ -100,6 +101,7 @@ def _routers(archive: Archive) -> list[APIRouter]:
         retrieve_router,
         store_router,
         delete_router,
+        delivery_router,
         event_router,
         order_router,
         uri_router,

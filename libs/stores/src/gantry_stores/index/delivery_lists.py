@@ -110,6 +110,7 @@ class Selection:
     pks: Sequence[int] | None = None
     states: Sequence[DeliveryState] | None = None
     destination: str | None = None
+    partition: str | None = None
 
     def conditions(self) -> tuple[str, dict[str, object]]:
         """SQL over the alias `d`, and its parameters."""
@@ -123,6 +124,9 @@ class Selection:
         if self.destination is not None:
             parts.append("d.destination = :destination")
             parameters["destination"] = self.destination
+        if self.partition is not None:
+            parts.append("d.partition = :partition")
+            parameters["partition"] = self.partition
         return " AND ".join(parts), parameters
 
 
