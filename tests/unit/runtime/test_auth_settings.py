@@ -19,7 +19,7 @@ TOKEN = "hush-hush-hush-hush"
         ("auth: {kind: none, clients: {a: {}}}", "auth: clients is of no use with the kind none"),
         ("auth: {kind: token, others: {}}", "auth: others is of no use with the kind token"),
         ("auth: {kind: token, clients: {a: {scope: [read]}}}", "auth.clients.a.scope: unknown key"),
-        ("auth: {kind: token, clients: {a: {scopes: [write]}}}", "'store', 'delete' or 'order'"),
+        ("auth: {kind: token, clients: {a: {scopes: [write]}}}", "'order' or 'forward'"),
         ("auth: {kind: proxy, others: {scopes: [review]}}", "review is of no use without read"),
         ("auth: {kind: token, clients: {a: {scopes: []}}}", "must have at least 1 item"),
         ("auth: proxy", "nobody may do anything"),

@@ -134,6 +134,7 @@ _OF_ORDERS = {
     "415": "the body is of another type",
     "503": "the archive cannot answer just now",
 }
+_OF_TELLING = {code: _STATUSES[code] for code in ("200", "400", "404", "503")}
 _OF_STEERING = {
     "204": "it is done",
     "400": "something makes no sense",
@@ -233,6 +234,8 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_ORDERS
         case "push":
             return _OF_PUSH
+        case "deliveries" | "delivery" | "destinations":
+            return _OF_TELLING
         case "cancel" | "retry" | "destination":
             return _OF_STEERING
         case "bulk":
