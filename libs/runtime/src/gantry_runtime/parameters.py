@@ -17,7 +17,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from gantry_runtime.settings import Configuration
+from gantry_runtime.file_section import Configuration
 from gantry_runtime.values import parse_duration, parse_largest_pdu, parse_size
 
 _SIZES = (parse_size, parse_largest_pdu)

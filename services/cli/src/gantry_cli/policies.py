@@ -15,7 +15,8 @@ from gantry_domain.policies.findings import Action, RuleOutcome, Severity
 from gantry_domain.policies.patient_identity import PatientIdentity
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.configuration import read_yaml, validated
-from gantry_runtime.settings import Configuration, Settings
+from gantry_runtime.file_section import Configuration
+from gantry_runtime.settings import Settings
 from gantry_stores.index.database import transaction
 from gantry_stores.index.judged_studies import JudgedStudy, find_judged
 
