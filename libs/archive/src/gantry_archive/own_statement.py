@@ -29,7 +29,8 @@ from gantry_domain.conformance.model import (
 from gantry_domain.conformance.registry import Service
 from gantry_domain.information_models import level_name
 from gantry_domain.orders.attributes import MATCHED, PLACES, STATUS, Place, tag_of
-from gantry_domain.statuses import Status
+from gantry_domain.policies.door import has_limits
+from gantry_domain.statuses import TOO_MANY_IMAGES, Status
 from gantry_domain.store_responses import StoreResult, store_answers
 from gantry_runtime.parameters import parameters
 from gantry_runtime.settings import Settings
@@ -65,7 +66,7 @@ def own_statement(settings: Settings, *, web: Iterable[WebTransaction] = ()) -> 
         version=version("gantry-archive"),
         entities=own_entities(settings),
         keys=(*_keys("C-FIND"), *_keys("QIDO-RS"), *_worklist_keys()),
-        statuses=(*_answered(), *_as_sender()),
+        statuses=(*_answered(settings), *_as_sender()),
         web=tuple(web),
         character_sets=tuple(sorted(CHARACTER_SETS)),
         security=tuple(_security(settings)),
@@ -113,9 +114,12 @@ def _worklist_keys() -> Iterator[QueryKey]:
         )
 
 
-def _answered() -> Iterator[StatusClaim]:
+def _answered(settings: Settings) -> Iterator[StatusClaim]:
+    limited = has_limits(settings.policy_set.rules)
     for service, table in _SCP_STATUSES.items():
         for status, behaviour in table.items():
+            if status is TOO_MANY_IMAGES and not limited:
+                continue
             yield StatusClaim(
                 service=service,
                 role=Role.SCP,

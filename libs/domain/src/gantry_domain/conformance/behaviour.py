@@ -82,7 +82,7 @@ C_STORE: Mapping[Status, str] = {
         "its UIDs; nothing is stored"
     ),
     OBJECT_TOO_LARGE: "larger than the configuration allows; nothing is stored",
-    TOO_MANY_IMAGES: "the study has as many images as the configuration allows",
+    TOO_MANY_IMAGES: "the study has as many images as a rule allows; nothing is stored",
 }
 
 C_FIND: Mapping[Status, str] = {

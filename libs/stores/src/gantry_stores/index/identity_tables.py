@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from gantry_stores.index.columns import metadata, moment, surrogate
 
 # What the studies of these numbers have to be judged anew for. Triggers on orders, their patients
-# and studies write it (migration 0012), in the transaction of the change.
+# and studies write it (migration 0014), in the transaction of the change.
 evidence_change = Table(
     "evidence_change",
     metadata,
