@@ -21,7 +21,11 @@ from gantry_domain.policies.accession_number import AccessionNumberFormat
 from gantry_domain.policies.findings import Action
 from gantry_domain.policies.patient_identity import PatientIdentity
 from gantry_domain.policies.rules import PolicySet, Scoped
-from gantry_domain.policies.study_rules import StudyConsistency
+from gantry_domain.policies.study_rules import (
+    RequiredAttributes,
+    SopClassAllowed,
+    StudyConsistency,
+)
 from gantry_domain.routes import Route
 from gantry_stores.index.database import make_engine
 from gantry_stores.index.evidence import OrderFeed
@@ -275,3 +279,29 @@ def test_a_rule_may_be_for_some_studies_only(hospital: Hospital) -> None:
     assert hospital.verdict(study) == MATCHED
     hospital.judge(PolicySet.of([other]))
     assert hospital.verdict(study)[0] == "held"
+
+
+def test_a_study_of_two_patients_and_a_series_without_an_attribute(hospital: Hospital) -> None:
+    policies = PolicySet.of(
+        [
+            StudyConsistency(Action.HOLD),
+            RequiredAttributes(("StudyDate",), ("BodyPartExamined",), Action.WARN),
+            SopClassAllowed((), ("1.2.840.10008.5.1.4.1.1.2",), Action.WARN),
+        ]
+    )
+    card = {**RIGHT, "PatientID": "A123456(3)"}
+    ds = image(**card, AccessionNumber="T1", BodyPartExamined="HEAD")
+    same = {"PatientID": "A1234563", "PatientName": "TAI MAN^CHAN"}
+    hospital.receive(ds)
+    hospital.receive(with_changes(ds, SOPInstanceUID=new_uid(), SeriesInstanceUID="1.2.77", **same))
+    hospital.judge(policies)
+    study = str(ds.StudyInstanceUID)
+    assert hospital.verdict(study) == ("accepted", True, ["not_allowed"])
+    other = {"PatientID": "B1", "PatientSex": "M", "BodyPartExamined": ""}
+    hospital.receive(
+        with_changes(ds, SOPInstanceUID=new_uid(), SeriesInstanceUID="1.2.78", **other)
+    )
+    hospital.judge(policies)
+    codes = ["several_patients", "demographics_differ", "missing", "not_allowed"]
+    # Those who saw it go on seeing it.
+    assert hospital.verdict(study) == ("held", True, codes)
