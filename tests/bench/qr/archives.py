@@ -24,7 +24,6 @@ from gantry_testkit.query_process import QueryService
 from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, receipts, stage
 from gantry_testkit.waiting import until
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so")
 GANTRY, SQLITE, POSTGRESQL = "Gantry", "Orthanc, SQLite", "Orthanc, PostgreSQL"
 
 _AT_ONCE = 500
@@ -81,17 +80,7 @@ def orthanc(
     }
     if server is not None:
         server.create_database("orthanc")
-        options["Plugins"] = [str(PLUGIN)]
-        options["PostgreSQL"] = {
-            "EnableIndex": True,
-            "EnableStorage": False,
-            "Host": str(server.folder),
-            "Port": 5432,
-            "Database": "orthanc",
-            "Username": "gantry",
-            "Password": "",
-            "Lock": False,
-        }
+        options |= peers.orthanc_with_postgresql(server.folder, "orthanc")
     with peers.orthanc(folder, options=options) as archive:
         parts = [data[first::_SENDERS] for first in range(_SENDERS)]
         with ThreadPoolExecutor(_SENDERS) as threads:
@@ -101,7 +90,7 @@ def orthanc(
 
 def can_use_postgresql() -> bool:
     """Whether Orthanc and its plugin (Debian's orthanc-postgresql) are installed."""
-    return shutil.which("Orthanc") is not None and PLUGIN.exists()
+    return shutil.which("Orthanc") is not None and peers.ORTHANC_POSTGRESQL.exists()
 
 
 def _send(port: int, data: Iterable[Instance]) -> None:

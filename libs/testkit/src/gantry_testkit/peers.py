@@ -140,6 +140,27 @@ def dcmqrscp(folder: Path, *, port: int = 0) -> Iterator[Archive]:
         yield Archive("DCMQRSCP", port, received)
 
 
+ORTHANC_POSTGRESQL = Path("/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so")
+"""Orthanc's plugin (Debian's orthanc-postgresql)."""
+
+
+def orthanc_with_postgresql(folder: Path, database: str) -> dict[str, object]:
+    """Options of an Orthanc with its index in a database of the server that listens in `folder`."""
+    return {
+        "Plugins": [str(ORTHANC_POSTGRESQL)],
+        "PostgreSQL": {
+            "EnableIndex": True,
+            "EnableStorage": False,
+            "Host": str(folder),
+            "Port": 5432,
+            "Database": database,
+            "Username": "gantry",
+            "Password": "",
+            "Lock": False,
+        },
+    }
+
+
 @contextmanager
 def wlmscpfs(folder: Path, *, port: int = 0) -> Iterator[Archive]:
     """dcmtk's worklist server, without orders; its folder is its AE title."""
