@@ -206,7 +206,10 @@ def test_of_what_is_out_of_sight_reviewers_alone_are_told(
     assert news[0].id > read_so_far
 
 
-@pytest.mark.parametrize(("visible", "told"), [(True, ["deleted", "purged"]), (False, [])])
+@pytest.mark.parametrize(
+    ("visible", "told"),
+    [(True, ["received", "indexed", "held", "deleted", "purged"]), (False, [])],
+)
 def test_what_becomes_of_a_deleted_study_is_told_to_whom_it_was_visible(
     engine: Engine, store: ObjectStore, *, visible: bool, told: list[str]
 ) -> None:
@@ -214,7 +217,6 @@ def test_what_becomes_of_a_deleted_study_is_told_to_whom_it_was_visible(
     sent = stage(store, image(StudyInstanceUID=study)).receipt
     index_batch([sent], store=store, engine=engine, rules=ReadingRules())
     judge_studies(engine, PolicySet.of([ImagesPerStudy(0, Action.HOLD, visible)]))
-    publish(engine, calm=AT_ONCE)
     before = read_feed(engine).last
     deletion = Deletion(
         id=new_object_id(),
@@ -232,7 +234,7 @@ def test_what_becomes_of_a_deleted_study_is_told_to_whom_it_was_visible(
         end_purges(connection)
     publish(engine)
     everything = [e.happening.kind.value for e in read(engine, before)]
-    assert everything == ["deleted", "purged"]
+    assert everything == ["received", "indexed", "held", "deleted", "purged"]
     assert [e.happening.kind.value for e in read(engine, before, sight=READER)] == told
 
 

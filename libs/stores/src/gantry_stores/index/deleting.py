@@ -22,7 +22,7 @@ from gantry_domain.sight import Sight
 from gantry_stores.index.contested import Contest
 from gantry_stores.index.database import IndexContended
 from gantry_stores.index.deletions import happening
-from gantry_stores.index.events import note
+from gantry_stores.index.events import note, show_notes
 from gantry_stores.index.findings import write_findings
 from gantry_stores.index.level_rows import Row, Rows, StudyRow, lock_series_uids
 from gantry_stores.index.rollup import roll_up
@@ -120,6 +120,8 @@ def delete(connection: Connection, deletion: Deletion, *, sight: Sight | None = 
     )
     contest = Contest(disturbed=disturbed)
     write_findings(connection, rows, entries=(), primaries=(), contest=contest, rolled=rolled)
+    if visible:
+        show_notes(connection, deletion.StudyInstanceUID, partition=deletion.partition)
     told = happening(EventKind.DELETED, deletion, instances=len(instances), visible=visible)
     note(connection, [told])
     return len(instances)

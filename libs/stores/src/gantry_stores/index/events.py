@@ -118,6 +118,17 @@ def note(connection: Connection, happenings: Iterable[Happening]) -> None:
         connection.execute(sa.text(_NOTE), values)
 
 
+def show_notes(connection: Connection, StudyInstanceUID: str, *, partition: str) -> None:
+    """What is noted of a study that is visible, and not told yet, is for everybody: it is going."""
+    connection.execute(
+        sa.text(
+            "UPDATE event_note SET visible = true"
+            " WHERE partition = :partition AND study_instance_uid = :study"
+        ),
+        {"partition": partition, "study": StudyInstanceUID},
+    )
+
+
 def note_indexed(connection: Connection, pks: Sequence[int], *, new: Sequence[int]) -> None:
     """Write down that these studies, which are locked, have other instances than before."""
     if pks:
