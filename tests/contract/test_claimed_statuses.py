@@ -4,6 +4,8 @@ The claims are read from the statement itself, so one that nobody can provoke fa
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy.engine import Engine
@@ -22,10 +24,20 @@ from gantry_testkit.provoking import (  # noqa: F401
     retrieving,
     storing,
 )
-from gantry_testkit.provoking.site import PROVOCATIONS, Site, claims_site
+from gantry_testkit.provoking.site import POLICIES, PROVOCATIONS, Site, claims_site
 from gantry_testkit.stored import CT_IMAGE, image, stage
 
-CLAIMS = own_statement(load_settings({"GANTRY_DATA": "/nowhere"})).statuses
+
+def claims() -> tuple[StatusClaim, ...]:
+    """Those of the most that an archive can answer, by configuration."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "gantry.yaml"
+        file.write_text(POLICIES)
+        settings = load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": folder})
+        return own_statement(settings).statuses
+
+
+CLAIMS = claims()
 ANSWERED = [claim for claim in CLAIMS if claim.role is Role.SCP]
 AS_SENDER = [claim for claim in CLAIMS if claim.role is Role.SCU]
 

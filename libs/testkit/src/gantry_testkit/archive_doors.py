@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy.engine import Engine
 
 from gantry_archive.dimse_door import listen_tls
+from gantry_archive.door_limit import DoorLimit
 from gantry_archive.staging import Stager
 from gantry_dimse.handover import Handover
 from gantry_dimse.server import DimseServer
@@ -21,11 +22,13 @@ from gantry_runtime.listening import listen
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.objects import DirectoryStore, ObjectStore
+from gantry_stores.queue.image_places import ImagePlaces
 from gantry_testkit.ports import free_port_base
 from gantry_worklist import dimse as worklist
 
 # The engine is handed in, and no receipt is published.
-_NOBODY_LISTENS = "database: postgresql://127.0.0.1:1/none\nbroker: redis://127.0.0.1:1/0\n"
+_NO_DATABASE = "database: postgresql://127.0.0.1:1/none\n"
+_NO_BROKER = "redis://127.0.0.1:1/0"
 
 _numbers = itertools.count(1)
 
@@ -49,14 +52,17 @@ def archive_doors(
     *,
     store: ObjectStore | None = None,
     environment: Mapping[str, str] | None = None,
+    broker: str = _NO_BROKER,
 ) -> Iterator[ArchiveDoors]:
     """Serves until the end. `configuration` is the text of a file.
+
+    `broker` is needed by limits at the door alone.
 
     Nothing is indexed of what is stored: that is the workers'.
     """
     folder = folder / f"doors-{next(_numbers)}"
     folder.mkdir()
-    text = _NOBODY_LISTENS + configuration
+    text = f"{_NO_DATABASE}broker: {broker}\n{configuration}"
     (folder / "gantry.yaml").write_text(text, encoding="utf-8")
     settings = load_settings(
         {
@@ -86,7 +92,7 @@ def archive_doors(
                 settings,
                 listen(address, ports.dimse, "storage over DIMSE"),
                 tls_listener=listen_tls(settings, settings.listen.tls_port, "storage over TLS"),
-                stager=_stager(settings, kept),
+                stager=_stager(settings, kept, engine),
                 slots=slots(settings.ingress, "ingress"),
                 engine=engine,
                 threads=threads,
@@ -116,11 +122,13 @@ def archive_doors(
         yield doors
 
 
-def _stager(settings: Settings, store: ObjectStore) -> Stager:
+def _stager(settings: Settings, store: ObjectStore, engine: Engine) -> Stager:
+    places = ImagePlaces(settings.broker_url)
     published: list[Receipt] = []
     return Stager(
         store=store,
         publish=published.append,
         max_object_size=settings.ingress.max_object_size,
         store_patience=settings.ingress.store_patience.total_seconds(),
+        admit=DoorLimit(settings.policy_set.rules, places=places, engine=engine).admit,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gantry_testkit.hl7_samples import order_message
 from gantry_testkit.orders_door import acknowledged, orders_door
 from gantry_testkit.ports import free_port
 from gantry_testkit.query_scu import associated
+from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import CT_IMAGE
 from gantry_testkit.waiting import until
 
@@ -27,10 +28,16 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 ORDER = "CLAIM1"
 """The accession number of the order that is there."""
 
+POLICIES = """
+policies: [{rule: images_per_study, limit: 1, action: reject, when: {calling_ae: [FULL]}}]
+"""
+"""Without such a rule there is one status less."""
+
 _CONFIGURATION = """
 ingress: {{max_object_size: 4KiB, store_patience: 100ms}}
 partners:
   - {{ae_title: CT01}}
+  - {{ae_title: FULL}}
   - {{ae_title: NOTHING, may: []}}
   - {{ae_title: PEER, address: "127.0.0.1:{peer}"}}
   - {{ae_title: NOBODY, address: "127.0.0.1:{nobody}"}}
@@ -139,9 +146,12 @@ def claims_site(engine: Engine, folder: Path) -> Iterator[Site]:
     peer = AnsweringScp(lambda event: _answer(event, refused), {CT_IMAGE: [EXPLICIT]})
     with orders_door(engine, folder / "orders") as orders:
         assert acknowledged(orders.hl7, order_message(accession=ORDER)) == ["AA"]
-    text = _CONFIGURATION.format(peer=peer.port, nobody=free_port())
+    text = POLICIES + _CONFIGURATION.format(peer=peer.port, nobody=free_port())
     try:
-        with archive_doors(engine, folder, text) as doors:
+        with (
+            closing(RedisServer()) as broker,
+            archive_doors(engine, folder, text, broker=broker.url) as doors,
+        ):
             study, images = ForwardingArchive(engine, doors.store).study(images=3)
             objects = doors.settings.data / "objects"
             yield Site(doors, engine, objects, study, tuple(images), refused)

@@ -89,6 +89,15 @@ def _too_large(site: Site) -> int:
     return _store(site, image(PixelData=bytes(8192)))
 
 
+@provokes(_STORE, "C0F1")
+def _one_too_many_of_a_study(site: Site) -> int:
+    """Of this caller a study may have one image."""
+    first, second = image(), image()
+    second.StudyInstanceUID = first.StudyInstanceUID
+    assert _store(site, first, calling="FULL") == 0
+    return _store(site, second, calling="FULL")
+
+
 @provokes(_OTHER, "0122")
 def _in_the_context_of_another(site: Site) -> int:
     return _asked(site.doors.query, STUDY_ROOT_MOVE, C_FIND_RQ)
