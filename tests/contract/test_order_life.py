@@ -12,8 +12,10 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.completing import complete_performed, complete_studies
 from gantry_archive.indexing import index_batch
+from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.completeness import QuietTimes
+from gantry_domain.sight import Sight
 from gantry_stores.index.database import make_engine
 from gantry_stores.index.events import events_after, publish, read_feed
 from gantry_stores.objects import DirectoryStore, ObjectStore
@@ -21,7 +23,7 @@ from gantry_testkit.hl7_samples import order_message, patient_message
 from gantry_testkit.modality import CONTEXTS, Modality, begun, ended, tell, unscheduled
 from gantry_testkit.orders_door import OrdersDoor, orders_door
 from gantry_testkit.query_scu import associated
-from gantry_testkit.stored import image, new_uid, receipts, rows, stage
+from gantry_testkit.stored import NO_POLICIES, image, new_uid, receipts, rows, stage
 from gantry_testkit.worklist_clients import findscu
 
 MINUTE = timedelta(minutes=1)
@@ -61,6 +63,7 @@ class Archive:
             stage(self.store, image(StudyInstanceUID=study, SOPInstanceUID=uid)) for uid in uids
         ]
         index_batch(receipts(sent), store=self.store, engine=self.engine, rules=ReadingRules())
+        judge_studies(self.engine, NO_POLICIES)
 
     def complete(self, study: str, *, after: timedelta = timedelta()) -> bool:
         """Whether it is, when the chores ran at such a time from now."""
@@ -152,7 +155,7 @@ def test_the_life_of_an_order(door: OrdersDoor, archive: Archive, modality: Moda
     # And all of it is in the feed of events.
     publish(archive.engine, calm=timedelta())
     last = read_feed(archive.engine).last
-    events = events_after(archive.engine, 0, until=last, partition="main", limit=1000)
+    events = events_after(archive.engine, 0, until=last, sight=Sight("main"), limit=1000)
     kinds = [e.happening.kind.value for e in events if e.happening.StudyInstanceUID == study]
     assert [kind for kind, _ in groupby(kinds)] == [
         "ordered", "order_changed", "order_cancelled", "order_changed", "step_started", "received",

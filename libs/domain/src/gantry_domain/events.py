@@ -37,6 +37,19 @@ class EventKind(StrEnum):
     STEP_DISCONTINUED = "step_discontinued"
 
 
+OF_ORDERS = frozenset(
+    (
+        EventKind.ORDERED,
+        EventKind.ORDER_CHANGED,
+        EventKind.ORDER_CANCELLED,
+        EventKind.STEP_STARTED,
+        EventKind.STEP_COMPLETED,
+        EventKind.STEP_DISCONTINUED,
+    )
+)
+"""What may happen before anything of the study is here: then everybody may know of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """Something that happened; `instances` is how many the study has now, or how many the deletion

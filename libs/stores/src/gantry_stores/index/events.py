@@ -18,7 +18,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from gantry_domain.events import Event, EventKind, Happening
+from gantry_domain.events import OF_ORDERS, Event, EventKind, Happening
 from gantry_domain.sight import Sight
 from gantry_stores.index.database import one_statement, transaction
 
@@ -29,7 +29,8 @@ _NOTE = f"""
     INSERT INTO event_note ({_FIELDS}, visible)
     VALUES (:partition, :kind, :study, :series, :instance, :instances, :destination, now(),
             coalesce(:visible, (SELECT visible FROM study
-                                WHERE partition = :partition AND study_instance_uid = :study)))
+                                WHERE partition = :partition AND study_instance_uid = :study),
+                     :without_study))
 """  # noqa: S608 - constants
 
 # The studies are locked, so no one else notes the same of them. One statement for a batch: this is
@@ -111,6 +112,7 @@ def note(connection: Connection, happenings: Iterable[Happening]) -> None:
             "instances": each.instances,
             "destination": each.destination,
             "visible": each.visible,
+            "without_study": True if each.kind in OF_ORDERS else None,
         }
         for each in happenings
     ]
