@@ -118,6 +118,58 @@ def test_conditions_see_the_facts_of_the_study(archive: Archive) -> None:
     assert archive.plan(Route(name="r", send_to=("A",), when=conditions)) == Planned(1, 1)
 
 
+def test_findings_are_asked_for_and_the_priority_is_the_routes(archive: Archive) -> None:
+    found = archive.receive()
+    archive.receive()
+    rows(
+        archive.engine,
+        "INSERT INTO study_finding (study_pk, place, rule, code, severity)"
+        " SELECT pk, 0, 'images_per_study', 'too_many', 'warning' FROM study"
+        " WHERE study_instance_uid = :uid RETURNING 1",
+        uid=found,
+    )
+    for pattern in ("images_per_*", "too_many"):
+        route = Route(name="r", send_to=(pattern[:4],), when={"finding": (pattern,)}, priority=7)
+        rows(archive.engine, "UPDATE study SET routed_revision = NULL RETURNING 1")
+        assert archive.plan(route) == Planned(2, 1)
+    assert {(study, *rest) for _, study, *rest in archive.deliveries()} == {(found, "waiting", 1)}
+    assert rows(archive.engine, "SELECT DISTINCT priority FROM delivery") == [(7,)]
+
+
+def test_priors_go_along_once_those_of_the_same_modality_first(archive: Archive) -> None:
+    def study(date: str, modality: str = "CT", patient: str = "PRIORS") -> str:
+        ds = image(StudyDate=date, Modality=modality, PatientID=patient)
+        sent = stage(archive.store, ds)
+        index_batch(
+            receipts([sent]), store=archive.store, engine=archive.engine, rules=ReadingRules()
+        )
+        judge_studies(archive.engine, NO_POLICIES)
+        return str(ds.StudyInstanceUID)
+
+    oldest, other = study("20200101"), study("20230101", "MR")
+    newest, held = study("20220101"), study("20240101")
+    study("20240102", patient="SOMEBODY")
+    rows(
+        archive.engine,
+        "UPDATE study SET verdict = 'held' WHERE study_instance_uid = :uid RETURNING 1",
+        uid=held,
+    )
+    rows(archive.engine, "UPDATE study SET routed_revision = revision RETURNING 1")
+    route = Route(name="r", send_to=("READING",), priors=2)
+    now = study("20250101")
+    archive.complete()
+    assert archive.plan(route) == Planned(1, 3)
+    sent = {uid for _, uid, _, _ in archive.deliveries()}
+    assert sent == {now, newest, oldest}
+    # What is there already is not sent again, and the one beyond comes with a wider route.
+    archive.settle("delivered")
+    again = study("20250102")
+    archive.complete()
+    assert archive.plan(Route(name="r", send_to=("READING",), priors=4)) == Planned(1, 2)
+    waiting = {uid for _, uid, state, _ in archive.deliveries() if state == "waiting"}
+    assert waiting == {again, other}
+
+
 @pytest.mark.parametrize("state", ["delivered", "dead"])
 def test_late_instances_reopen_what_was_over_as_new_items(archive: Archive, state: str) -> None:
     study = archive.receive()

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gantry_domain.errors import ConfigurationError
-from gantry_domain.routes import CONDITIONS, Route, StudyFacts, check_destinations, destinations
+from gantry_domain.routes import (
+    CONDITIONS,
+    Onward,
+    Route,
+    StudyFacts,
+    check_destinations,
+    onward,
+)
 
 STUDY = StudyFacts(
     partition="main",
@@ -67,7 +74,7 @@ def test_each_destination_is_named_once_in_the_order_of_the_routes() -> None:
         Route(name="b", send_to=("TWO", "THREE"), when={"Modality": ("CT",)}),
         Route(name="c", send_to=("FOUR",), when={"Modality": ("MR",)}),
     ]
-    assert destinations(routes, STUDY) == ("ONE", "TWO", "THREE")
+    assert [each.destination for each in onward(routes, STUDY)] == ["ONE", "TWO", "THREE"]
 
 
 def test_an_unknown_condition_is_refused_by_name() -> None:
@@ -101,7 +108,17 @@ def test_a_pattern_without_wildcards_matches_itself_alone(key: str, one: str, ot
         StudyDescription=plain,
         calling_aes=(plain,),
         called_aes=(plain,),
+        findings=(plain,),
     )
     assert route(**{key: (plain,)}).matches(facts)
     assert route(**{key: ("*",)}).matches(facts)
     assert route(**{key: (plain + other + "x",)}).matches(facts) is False
+
+
+def test_of_several_routes_the_most_urgent_counts_and_the_most_priors() -> None:
+    routes = [
+        Route(name="a", send_to=("ONE", "TWO"), priority=3),
+        Route(name="b", send_to=("ONE",), priority=1, priors=2),
+        Route(name="c", send_to=("TWO",), priority=9, when={"Modality": ("NONE",)}),
+    ]
+    assert onward(routes, STUDY) == (Onward("ONE", 3, 2), Onward("TWO", 3, 0))

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.errors import PermanentError
-from gantry_domain.routes import Route, destinations
+from gantry_domain.routes import Route, onward
 from gantry_stores.index.database import transaction
 from gantry_stores.index.delivery_plans import (
     Pushable,
@@ -59,8 +59,8 @@ def plan_routes(engine: Engine, routes: Sequence[Route], *, limit: int = 1000) -
             for study in found:
                 if study.older_than_index:
                     continue
-                for destination in destinations(routes, study.facts):
-                    deliveries += plan_routed(connection, study, destination) > 0
+                for each in onward(routes, study.facts):
+                    deliveries += plan_routed(connection, study, each)
             if found:
                 mark_routed(connection, found)
         studies += len(found)

@@ -29,6 +29,8 @@ class StudyFacts:
     """The AE titles that sent its instances."""
     called_aes: tuple[str, ...] = ()
     """The AE titles of ours that they were sent to."""
+    findings: tuple[str, ...] = ()
+    """What the policies found that weighs: each rule, and each code."""
 
 
 def _values(value: str | None) -> tuple[str, ...]:
@@ -44,6 +46,7 @@ CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxy
         "calling_ae": lambda facts: facts.calling_aes,
         "called_ae": lambda facts: facts.called_aes,
         "partition": lambda facts: (facts.partition,),
+        "finding": lambda facts: facts.findings,
     }
 )
 
@@ -62,13 +65,16 @@ class Route:
 
     A condition holds if one of the study's values matches one of the patterns, in which `*`
     stands for any characters and `?` for one, as in a query (PS3.4 C.2.2.2.4); case does not
-    count. Without conditions every study is meant.
+    count. Without conditions every study is meant. `priority`: what is higher goes first. `priors`:
+    so many earlier studies of the same patient go along, of the same modality before others.
     """
 
     name: str
     send_to: tuple[str, ...]
     when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trigger: Trigger = Trigger.COMPLETE
+    priority: int = 0
+    priors: int = 0
 
     def __post_init__(self) -> None:
         for key, patterns in self.when.items():
@@ -102,15 +108,33 @@ def _matches(pattern: str, value: str) -> bool:
     return _pattern(pattern).fullmatch(value.casefold()) is not None
 
 
-def destinations(
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Where a study goes: the AE title, how urgent it is, and how many priors go along."""
+
+    destination: str
+    priority: int = 0
+    priors: int = 0
+
+
+def onward(
     routes: Iterable[Route], facts: StudyFacts, *, trigger: Trigger = Trigger.COMPLETE
-) -> tuple[str, ...]:
-    """The AE titles that the study goes to, each once, in the order of the routes."""
-    found: dict[str, None] = {}
+) -> tuple[Onward, ...]:
+    """Where the study goes, each destination once, in the order of the routes.
+
+    Of several routes to one the highest priority counts, and the most priors.
+    """
+    found: dict[str, Onward] = {}
     for route in routes:
         if route.trigger is trigger and route.matches(facts):
-            found.update(dict.fromkeys(route.send_to))
-    return tuple(found)
+            for title in route.send_to:
+                known = found.get(title, Onward(title))
+                found[title] = Onward(
+                    title,
+                    max(known.priority, route.priority),
+                    max(known.priors, route.priors),
+                )
+    return tuple(found.values())
 
 
 def check_destinations(routes: Iterable[Route], known: Iterable[str]) -> None:

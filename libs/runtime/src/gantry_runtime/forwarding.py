@@ -93,6 +93,10 @@ class RouteSection(Section):
     ] = Field(default_factory=dict)
     send_to: Annotated[tuple[AETitle, ...], Field(strict=False)]
     trigger: Literal["complete"] = "complete"
+    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    """What is higher goes first, over all studies to a destination."""
+    priors: Annotated[int, Field(ge=0, le=100)] = 0
+    """So many earlier studies of the same patient go along."""
 
     def route(self) -> Route:
         """The route as a value. Raises `ValueError` for conditions that mean nothing."""
@@ -102,6 +106,8 @@ class RouteSection(Section):
                 when=self.when,
                 send_to=self.send_to,
                 trigger=Trigger(self.trigger),
+                priority=self.priority,
+                priors=self.priors,
             )
         except ConfigurationError as error:
             raise ValueError(str(error)) from error

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.deliveries import DeliveryLevel
-from gantry_domain.routes import StudyFacts
+from gantry_domain.routes import Onward, StudyFacts
 from gantry_stores.index.deleting import CANCELLED_BY_DELETION
 
 _STUDY_DESCRIPTION = "00081030"
@@ -34,13 +34,31 @@ _SENDERS = """
     WHERE s.study_pk = :study_pk
 """
 
+_FINDINGS = """
+    SELECT array_agg(DISTINCT rule) || array_agg(DISTINCT code)
+    FROM study_finding WHERE study_pk = :study_pk AND severity <> 'info'
+"""
+
+# Of the same modality first, then the newest; a study without a date is no earlier one.
+_PRIORS = """
+    SELECT p.study_instance_uid, p.revision
+    FROM study t JOIN study p ON p.patient_pk = t.patient_pk AND p.pk <> t.pk
+    WHERE t.pk = :study_pk AND p.partition = t.partition
+      AND p.verdict = 'accepted' AND p.judged_revision = p.revision
+      AND p.study_date <> '' AND p.study_date <= t.study_date
+    ORDER BY p.modalities_in_study && t.modalities_in_study DESC, p.study_date DESC,
+             p.study_time DESC, p.study_instance_uid
+    LIMIT :limit
+"""
+
 _ROUTED = """
-    INSERT INTO delivery (partition, destination, level, study_instance_uid, origin,
+    INSERT INTO delivery (partition, destination, level, study_instance_uid, origin, priority,
                           study_revision, created_at, completed_at, unsent_since, next_attempt_at)
-    VALUES (:partition, :destination, 'study', :study, 'route',
+    VALUES (:partition, :destination, 'study', :study, 'route', :priority,
             :revision, now(), :completed_at, now(), now())
     ON CONFLICT (partition, destination, study_instance_uid) WHERE origin = 'route'
-    DO UPDATE SET study_revision = excluded.study_revision, completed_at = excluded.completed_at
+    DO UPDATE SET study_revision = excluded.study_revision, completed_at = excluded.completed_at,
+                  priority = greatest(delivery.priority, excluded.priority)
     RETURNING pk
 """
 
@@ -129,7 +147,8 @@ def studies_to_route(
 ) -> list[StudyToRoute]:
     """Lock at most `limit` studies that wait for their routes, for the rest of the transaction.
 
-    `with_senders`: look up who sent them, which costs a walk over their instances.
+    `with_senders`: look up who sent them, which costs a walk over their instances, and what was
+    found of them.
     """
     studies = []
     for row in connection.execute(sa.text(_TO_ROUTE), {"limit": limit}).all():
@@ -145,6 +164,11 @@ def studies_to_route(
             StudyDescription=row.description,
             calling_aes=tuple(senders.calling or ()) if senders else (),
             called_aes=tuple(senders.called or ()) if senders else (),
+            findings=(
+                tuple(connection.scalar(sa.text(_FINDINGS), {"study_pk": row.pk}) or ())
+                if with_senders
+                else ()
+            ),
         )
         studies.append(
             StudyToRoute(
@@ -159,27 +183,56 @@ def studies_to_route(
     return studies
 
 
-def plan_routed(connection: Connection, study: StudyToRoute, destination: str) -> int:
-    """The delivery of a study to a destination, made or continued; how many items are new."""
+def plan_routed(connection: Connection, study: StudyToRoute, onward: Onward) -> int:
+    """The deliveries of a study and its priors to a destination, made or continued; how many have
+    new items."""
+    values = {"study_pk": study.pk, "limit": onward.priors}
+    priors = connection.execute(sa.text(_PRIORS), values).all() if onward.priors else ()
+    planned = 0
+    planned += _plan_one(
+        connection,
+        study.facts.partition,
+        onward,
+        uid=study.StudyInstanceUID,
+        revision=study.revision,
+        completed_at=study.completed_at,
+    )
+    for prior in priors:
+        planned += _plan_one(
+            connection,
+            study.facts.partition,
+            onward,
+            uid=prior.study_instance_uid,
+            revision=prior.revision,
+            completed_at=None,  # long ago: it says nothing of how fast we send
+        )
+    return planned
+
+
+def _plan_one(
+    connection: Connection,
+    partition: str,
+    onward: Onward,
+    *,
+    uid: str,
+    revision: int,
+    completed_at: object,
+) -> bool:
     pk = connection.scalars(
         sa.text(_ROUTED),
         {
-            "partition": study.facts.partition,
-            "destination": destination,
-            "study": study.StudyInstanceUID,
-            "revision": study.revision,
-            "completed_at": study.completed_at,
+            "partition": partition,
+            "destination": onward.destination,
+            "priority": onward.priority,
+            "study": uid,
+            "revision": revision,
+            "completed_at": completed_at,
         },
     ).one()
-    added = _add_items(
-        connection,
-        pk,
-        partition=study.facts.partition,
-        study=study.StudyInstanceUID,
-    )
+    added = _add_items(connection, pk, partition=partition, study=uid)
     if added:
         connection.execute(sa.text(_REOPEN), {"pk": pk})
-    return added
+    return added > 0
 
 
 def mark_routed(connection: Connection, studies: Sequence[StudyToRoute]) -> None:
