@@ -34,8 +34,10 @@ class Ingress:
         self.log = folder / "log"
         base = free_port_base(11112, 9101)
         self.port, self.metrics_port = 11112 + base, 9101 + base
+        # Images are taken where the index is away, as here; commitment and limits ask it.
+        index = "" if "database:" in extra else "database: postgresql://127.0.0.1:1/nowhere\n"
         (folder / "gantry.yaml").write_text(
-            f"broker: {broker.url}\nobjects: objects\n"
+            f"{index}broker: {broker.url}\nobjects: objects\n"
             f"partners: [{{ae_title: {partner}}}]\nunknown_partners: refuse\n" + extra
         )
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("GANTRY_")} | {
