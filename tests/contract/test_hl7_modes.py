@@ -27,6 +27,7 @@ from gantry_testkit.orders_door import (
     each_acknowledged,
     orders_door,
 )
+from gantry_testkit.waiting import until
 from gantry_worklist.hl7 import make_listener
 
 
@@ -162,7 +163,12 @@ def test_messages_over_tls(module_engine: Engine, tmp_path: Path) -> None:
         faults = sample("gantry_worklist_hl7_connections_faulted_total", fault="tls")
         # Who does not speak TLS gets no answer, and is not waited for.
         assert unanswered(address, order_message(accession="TLS3", control_id="TLS3"))
-        assert sample("gantry_worklist_hl7_connections_faulted_total", fault="tls") == faults + 1
+        until(
+            lambda: (
+                sample("gantry_worklist_hl7_connections_faulted_total", fault="tls") == faults + 1
+            ),
+            "the fault is counted",
+        )
     assert numbers(module_engine, "TLS") == ["TLS1", "TLS2"]
 
 

@@ -86,7 +86,7 @@ def test_the_openapi_document_names_what_is_there(web, found):
             filled = filled.replace(f"{{{name}}}", value)
         # A path that no route has would be told so in other words.
         answer = web.get(filled.removeprefix("/dicomweb"))
-        assert answer.status_code != 405 or operations.keys() == {"post"}
+        assert answer.status_code != 405 or "get" not in operations
         assert answer.json() != {"error": "Not Found"} if answer.status_code == 404 else True
     by_name = {p["name"] for p in paths["/dicomweb/studies"]["get"]["parameters"]}
     assert {"PatientName", "limit", "includefield"} <= by_name
