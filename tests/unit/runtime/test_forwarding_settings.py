@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gantry_domain.errors import ConfigurationError
-from gantry_domain.routes import StudyFacts, destinations
+from gantry_domain.routes import Onward, StudyFacts, onward
 from gantry_runtime.settings import Settings, load_settings
 
 PARTNER = "partners: [{ae_title: READING, address: 'reading.example:11112'}]\n"
@@ -27,14 +27,14 @@ def test_a_route_of_the_design(tmp_path: Path) -> None:
         + " send_to: [READING], trigger: complete}\n",
     )
     facts = StudyFacts(partition="main", ModalitiesInStudy=("MR",), calling_aes=("CT01",))
-    assert destinations(settings.route_table, facts) == ("READING",)
+    assert onward(settings.route_table, facts) == (Onward("READING"),)
     other = StudyFacts(partition="main", ModalitiesInStudy=("MR",), calling_aes=("CT02",))
-    assert destinations(settings.route_table, other) == ()
+    assert onward(settings.route_table, other) == ()
 
 
 def test_every_study_to_each_of_a_list(tmp_path: Path) -> None:
     settings = load(tmp_path, PARTNER + "routes: [{name: all, send_to: [READING]}]\n")
-    assert destinations(settings.route_table, StudyFacts(partition="x")) == ("READING",)
+    assert onward(settings.route_table, StudyFacts(partition="x")) == (Onward("READING"),)
 
 
 def test_defaults_of_sending(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The processes of a service: those that the fork server of its supervisor has forked."""
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,9 +23,9 @@ def peak_memory(process: Path) -> int:
 
 
 def _children(process: Path) -> list[Path]:
-    try:
-        tasks = list((process / "task").iterdir())
-        found = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    except OSError:  # it has gone
-        return []
+    found: list[str] = []
+    with suppress(OSError):  # it has gone
+        for task in (process / "task").iterdir():
+            with suppress(OSError):  # this thread of it has
+                found += (task / "children").read_text().split()
     return [process.parent / pid for pid in found]
