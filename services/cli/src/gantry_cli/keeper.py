@@ -144,6 +144,7 @@ class Keeper:
                 assert run.popen is not None
                 status = run.popen.poll()
                 if status is not None:
+                    run.log.settle()
                     raise StartFailed(self._why(run, f"ended with {ending(status)}"))
                 if said := run.kept.ready():
                     missing[run] = said
@@ -171,6 +172,7 @@ class Keeper:
                 elif run.popen is not None and (status := run.popen.poll()) is not None:
                     delay = run.backoff.after(now - run.started)
                     run.start_at = now + delay
+                    run.log.settle()
                     complaint = run.log.complaint()
                     self._say(
                         f"{run.kept.name} ended with {ending(status)}"

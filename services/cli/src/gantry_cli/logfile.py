@@ -9,6 +9,7 @@ from pathlib import Path
 _LARGEST = 10 * 2**20
 _KEPT = 3
 _REMEMBERED = 50
+_LAST_LINES = 1.0
 
 
 class LogFile:
@@ -41,6 +42,11 @@ class LogFile:
                 if line.startswith("gantry: "):
                     return line.removeprefix("gantry: ")
         return ""
+
+    def settle(self) -> None:
+        """Wait a moment for the last lines of a process that has ended."""
+        for thread in self._readers:
+            thread.join(timeout=_LAST_LINES)
 
     def forget(self) -> None:
         """Complaints of an earlier start are no longer of interest."""
