@@ -6,9 +6,9 @@ The entry is written last and within the transaction: whoever is told of a failu
 decided after a reindex. If nobody comes to judge, the worker does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from gantry_archive.journal import write_decision
 from gantry_archive.judging import judge_studies
 from gantry_archive.rejudging import order_feed
+from gantry_domain.corrections import BadCorrection, checked
 from gantry_domain.decisions import DecisionKind, StudyDecision, Undoing
 from gantry_domain.errors import PermanentError
 from gantry_domain.keys import new_object_id
@@ -23,8 +24,10 @@ from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.logs import get_logger
 from gantry_runtime.settings import Settings
+from gantry_stores.index.correcting import correct_study, lock_to_correct
 from gantry_stores.index.database import IndexContended, transaction
 from gantry_stores.index.decisions import DecisionLine, decide, history, undo
+from gantry_stores.index.delivery_corrections import plan_corrected
 from gantry_stores.index.evidence import OrderFeed
 from gantry_stores.index.judged_studies import JudgedStudy
 from gantry_stores.index.order_tables import order_
@@ -38,6 +41,20 @@ _Answer = TypeVar("_Answer")
 
 class NotDecided(PermanentError):
     """What was asked for makes no sense; the text says why, and names no patient."""
+
+
+class _Named(TypedDict):
+    """Which study it is."""
+
+    partition: str
+    StudyInstanceUID: str
+
+
+def _checked(values: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return checked(values)
+    except BadCorrection as error:
+        raise NotDecided(str(error)) from error
 
 
 def decider_of(settings: Settings, *, store: ObjectStore, engine: Engine) -> "Decider":
@@ -59,12 +76,20 @@ class Decider:
         self._engine = engine
 
     def decide(
-        self, study: JudgedStudy, kind: DecisionKind, *, order: str = "", by: str, reason: str
+        self,
+        study: JudgedStudy,
+        kind: DecisionKind,
+        *,
+        order: str = "",
+        corrected: Mapping[str, str] | None = None,
+        by: str,
+        reason: str,
     ) -> VerdictKind | None:
         """Decide; the verdict that follows, None where it is still to come.
 
-        `order`, of a link: the accession number or the Study Instance UID of the order. Raises
-        `NotDecided`, and the transient errors of both stores, and nothing is decided then.
+        `order`, of a link: the accession number or the Study Instance UID of the order;
+        `corrected`, of a correction: new values by keyword. Raises `NotDecided`, and the transient
+        errors of both stores, and nothing is decided then.
         """
         accepted: frozenset[tuple[str, str]] = frozenset()
         if kind is DecisionKind.ACCEPT:
@@ -72,22 +97,30 @@ class Decider:
             accepted = frozenset((each.rule, each.code) for each in verdict.findings if each.weighs)
             if not accepted:
                 raise NotDecided("the rules find no fault in this study")
+        values = _checked(corrected or {}) if kind is DecisionKind.CORRECT else {}
         order_uid = self._order(study.partition, order) if kind is DecisionKind.LINK else ""
+        named = _Named(partition=study.partition, StudyInstanceUID=study.StudyInstanceUID)
         made = StudyDecision(
             id=new_object_id(),
-            partition=study.partition,
-            StudyInstanceUID=study.StudyInstanceUID,
+            **named,
             kind=kind,
             decided_at=datetime.now(UTC),
             decided_by=by,
             reason=reason,
             order_uid=order_uid,
             accepted=accepted,
+            corrected=values,
         )
+        corrects = kind is DecisionKind.CORRECT
 
         def work(connection: Connection) -> int | None:
+            if corrects:
+                lock_to_correct(connection, **named)
             pk = decide(connection, made)
             if pk is not None:
+                if corrects:
+                    correct_study(connection, **named)
+                    plan_corrected(connection, **named)
                 write_decision(self._store, made)
             return pk
 
@@ -113,9 +146,17 @@ class Decider:
             reason=reason,
         )
 
+        corrected = standing[-1].kind is DecisionKind.CORRECT
+        named = _Named(partition=study.partition, StudyInstanceUID=study.StudyInstanceUID)
+
         def work(connection: Connection) -> int | None:
+            if corrected:
+                lock_to_correct(connection, **named)
             pk = undo(connection, undoing)
             if pk is not None:
+                if corrected:
+                    correct_study(connection, **named)
+                    plan_corrected(connection, **named)
                 write_decision(self._store, undoing)
             return pk
 

@@ -7,6 +7,7 @@ nothing with it.
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from gantry_domain.errors import TransientError
@@ -53,7 +54,12 @@ def run_decoder(module: str, *files: Path, seconds: float) -> int:
 
 def copy_object(store: ObjectStore, key: str, file: Path) -> Path:
     """Copy an object into a new file, which is returned. Raises the errors of the store."""
+    return copy_chunks(store.chunks(key), file)
+
+
+def copy_chunks(chunks: Iterable[bytes], file: Path) -> Path:
+    """Write chunks into a new file, which is returned."""
     with file.open("wb") as copy:
-        for chunk in store.chunks(key):
+        for chunk in chunks:
             copy.write(chunk)
     return file

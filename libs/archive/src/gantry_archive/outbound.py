@@ -15,14 +15,14 @@ from typing import Protocol
 from gantry_archive.decoder_process import (
     LARGEST_OBJECT,
     DecoderHangs,
-    copy_object,
+    copy_chunks,
     run_decoder,
 )
+from gantry_archive.outgoing import Outgoing, outgoing
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
 from gantry_domain.errors import PermanentError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.implicit import implicit_little_endian
-from gantry_domain.keys import object_key
 from gantry_domain.reencode import explicit_little_endian
 from gantry_domain.sources import WINDOW, Fetch
 from gantry_domain.transfer_syntaxes import (
@@ -76,11 +76,11 @@ def prepared(
     Raises `NotSendable`, `ObjectNotFound`, or a `TransientError`; so may the chunks, with
     `UnreadableObject`, which is permanent.
     """
-    key = object_key(stored.object_id)
     as_stored = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
     if as_stored is not None:
-        chunks = store.chunks(key, stored.dataset_offset)
-        yield Prepared(as_stored, _whole(chunks, stored.size - stored.dataset_offset))
+        source = outgoing(stored, store=store)
+        chunks = source.chunks(source.dataset_offset)
+        yield Prepared(as_stored, _whole(chunks, source.size - source.dataset_offset))
         return
     context = contexts.fallback(stored.SOPClassUID)
     if context is None:
@@ -90,15 +90,12 @@ def prepared(
         raise NotSendable(
             f"stored in {stored.TransferSyntaxUID}, which cannot be converted to what it accepts"
         )
+    source = outgoing(stored, store=store)
     if not syntax.encapsulated:
-
-        def fetch(offset: int, length: int) -> bytes:
-            return store.read(key, offset, length)
-
-        yield Prepared(context, _reencoded(fetch, stored.size, stored, context))
+        yield Prepared(context, _reencoded(source.read, source.size, stored, context))
         return
     with tempfile.TemporaryDirectory(prefix="gantry-decode-") as folder:
-        decoded = _decode(stored, store=store, folder=Path(folder))
+        decoded = _decode(stored, source, folder=Path(folder))
         with decoded.open("rb") as file:
 
             def fetch_decoded(offset: int, length: int) -> bytes:
@@ -127,11 +124,9 @@ def prepared_without_bulk_data(
         context = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
     if context is None:
         raise NotSendable(_no_context(stored, contexts))
-
-    def fetch(offset: int, length: int) -> bytes:
-        return store.read(object_key(stored.object_id), offset, length)
-
-    yield Prepared(context, _reencoded(fetch, stored.size, stored, context, bulk_data=False))
+    source = outgoing(stored, store=store)
+    encoded = _reencoded(source.read, source.size, stored, context, bulk_data=False)
+    yield Prepared(context, encoded)
 
 
 def _whole(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -171,14 +166,14 @@ def _reencoded(
     )
 
 
-def _decode(stored: StoredObject, *, store: ObjectStore, folder: Path) -> Path:
+def _decode(stored: StoredObject, source: Outgoing, *, folder: Path) -> Path:
     """The file with native pixels."""
     if stored.size > LARGEST_OBJECT:
         raise NotSendable(f"compressed in {stored.TransferSyntaxUID} and too large to be decoded")
-    source = copy_object(store, object_key(stored.object_id), folder / "stored.dcm")
+    file = copy_chunks(source.chunks(), folder / "stored.dcm")
     target = folder / "native.dcm"
     try:
-        status = run_decoder("gantry_archive.decompressor", source, target, seconds=_SECONDS)
+        status = run_decoder("gantry_archive.decompressor", file, target, seconds=_SECONDS)
     except DecoderHangs as error:
         raise NotSendable(f"compressed in {stored.TransferSyntaxUID}; decoding hangs") from error
     if status:

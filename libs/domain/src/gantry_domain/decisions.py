@@ -4,12 +4,13 @@ Decisions add up, and only the last of those that stand can be undone: the one b
 again what it said.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from gantry_domain.corrections import Correction, in_order
 from gantry_domain.policies.standing import Standing
 
 
@@ -24,6 +25,8 @@ class DecisionKind(StrEnum):
     """It is needed at once: forwarded and shown, whatever the rules say now or later."""
     REFUSE = "refuse"
     """It is kept, hidden and not forwarded."""
+    CORRECT = "correct"
+    """Values of its patient or its own are others than it was sent with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,8 @@ class StudyDecision:
     """A decision of a study, at an aware moment, by whom and why.
 
     `id` is a UUID of version 7. `order_uid`, of a link: the Study Instance UID of the order;
-    `accepted`, of an acceptance: the faults by rule and code.
+    `accepted`, of an acceptance: the faults by rule and code; `corrected`, of a correction: the new
+    values by keyword.
     """
 
     id: UUID
@@ -43,6 +47,7 @@ class StudyDecision:
     reason: str
     order_uid: str = ""
     accepted: frozenset[tuple[str, str]] = frozenset()
+    corrected: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +78,15 @@ def standing_of(decisions: Iterable[StudyDecision]) -> Standing:
                 released, refused = True, False
             case DecisionKind.REFUSE:
                 released, refused = False, True
+            case DecisionKind.CORRECT:
+                pass  # the rules are given the values themselves
     return Standing(linked=linked, accepted=frozenset(accepted), released=released, refused=refused)
+
+
+def corrections_of(decisions: Iterable[StudyDecision]) -> tuple[Correction, ...]:
+    """The corrections among decisions that nobody took back, in their order."""
+    return in_order(
+        Correction(decision.id, decision.corrected)
+        for decision in decisions
+        if decision.kind is DecisionKind.CORRECT
+    )

@@ -21,6 +21,8 @@ class EventKind(StrEnum):
     REFUSED = "refused"
     RELEASED = "released"
     """It was held or refused, and is accepted."""
+    CORRECTED = "corrected"
+    """A person corrected values of it, or took that back."""
     DELIVERED = "delivered"
     """A destination has all of what was to be sent to it."""
     DELETED = "deleted"

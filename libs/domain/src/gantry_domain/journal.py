@@ -67,6 +67,7 @@ def _fields(decision: Decision) -> dict[str, object]:
                 "study": decision.StudyInstanceUID,
                 "order": decision.order_uid,
                 "accepted": sorted(decision.accepted),
+                "corrected": dict(decision.corrected),
                 "at": decision.decided_at,
                 "by": decision.decided_by,
                 "reason": decision.reason,
@@ -129,6 +130,8 @@ def _decision(entry_id: UUID, fields: dict[str, Any]) -> Decision:
                 kind=DecisionKind(kind),
                 order_uid=str(fields["order"]),
                 accepted=frozenset((str(rule), str(code)) for rule, code in fields["accepted"]),
+                # Entries of an older Gantry have none.
+                corrected={key: str(text) for key, text in fields.get("corrected", {}).items()},
                 decided_at=datetime.fromisoformat(fields["at"]),
                 decided_by=str(fields["by"]),
                 reason=str(fields["reason"]),

@@ -1,6 +1,7 @@
 """`gantry held`: the studies that the policies do not let through, why, and what people decide."""
 
 import getpass
+from collections.abc import Mapping
 from datetime import datetime
 
 import click
@@ -80,7 +81,7 @@ def _decided(line: DecisionLine) -> tuple[str, ...]:
     made, undone = line.decision, line.undone
     return (
         _moment(made.decided_at),
-        made.kind.value,
+        " ".join([made.kind.value, *made.corrected]),
         made.decided_by,
         made.reason,
         f"{_moment(undone.undone_at)} by {undone.undone_by}: {undone.reason}" if undone else "",
@@ -96,7 +97,8 @@ def decide_study(
     StudyInstanceUID: str,
     kind: DecisionKind,
     *,
-    order: str,
+    order: str = "",
+    corrected: Mapping[str, str] | None = None,
     partition: str | None,
     why: str,
     by: str | None,
@@ -105,7 +107,9 @@ def decide_study(
     with running_index(settings) as engine:
         study = _find(settings, engine, StudyInstanceUID, partition)
         decider = _decider(settings, engine)
-        verdict = decider.decide(study, kind, order=order, by=by or _account(), reason=why)
+        verdict = decider.decide(
+            study, kind, order=order, corrected=corrected, by=by or _account(), reason=why
+        )
     follows = "will be judged" if verdict is None else f"is {verdict.value} now"
     click.echo(f"{kind.value}: the study {follows}")
     return 0

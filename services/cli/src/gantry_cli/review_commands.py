@@ -1,5 +1,6 @@
 """The commands of those who settle what the rules do not let through: `gantry held`, `policy`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import click
@@ -84,6 +85,35 @@ def link(*, study: str, order: str, partition: str | None, why: str, by: str | N
 
 @held.command()
 @_study
+@click.argument("attributes", metavar="KEYWORD=VALUE...", nargs=-1, required=True)
+@_partition
+@_why
+@_by
+def correct(
+    *, study: str, attributes: tuple[str, ...], partition: str | None, why: str, by: str | None
+) -> int:
+    """Put other values in the place of those that a study was sent with: PatientID=A1234563.
+
+    The images stay as they are stored; they go out with the new values, and with the old ones in
+    their Original Attributes Sequence. KEYWORD= leaves an attribute without a value.
+    """
+    values = dict(_pair(text) for text in attributes)
+    if len(values) < len(attributes):
+        raise click.BadArgumentUsage("an attribute is there twice")
+    return _decide(
+        study, DecisionKind.CORRECT, partition=partition, why=why, by=by, corrected=values
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    keyword, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadArgumentUsage("attributes are KEYWORD=VALUE")
+    return keyword, value
+
+
+@held.command()
+@_study
 @_partition
 @_why
 @_by
@@ -132,9 +162,17 @@ def _decide(
     why: str,
     by: str | None,
     order: str = "",
+    corrected: Mapping[str, str] | None = None,
 ) -> int:
     from gantry_cli.held import decide_study
 
     return decide_study(
-        load_settings(), study, kind, order=order, partition=partition, why=why, by=by
+        load_settings(),
+        study,
+        kind,
+        order=order,
+        corrected=corrected,
+        partition=partition,
+        why=why,
+        by=by,
     )

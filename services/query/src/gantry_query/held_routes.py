@@ -36,6 +36,7 @@ from gantry_stores.index.not_accepted import StudyNotAccepted, studies_not_accep
 MOST_STUDIES = 1000
 _USUAL_STUDIES = 100
 _LARGEST_BODY = 64 * 2**10
+_LONGEST_VALUE = 256
 _UNDO = "undo"
 
 Document = dict[str, object]
@@ -46,10 +47,14 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    kind: Literal["link", "accept", "release", "refuse", "undo"]
+    kind: Literal["link", "accept", "release", "refuse", "correct", "undo"]
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     order: Annotated[str, Field(max_length=64)] = ""
     """Of a link: the accession number or the Study Instance UID of the order."""
+    attributes: dict[str, Annotated[str, Field(max_length=_LONGEST_VALUE)]] = Field(
+        default_factory=dict
+    )
+    """Of a correction: new values by keyword."""
 
 
 def held_router(archive: Archive) -> APIRouter:
@@ -110,7 +115,14 @@ def _decision_handler(archive: Archive) -> Callable[[Request], Awaitable[Respons
                 decider.undo_last(study, by=by, reason=asked.reason)
             else:
                 kind = DecisionKind(asked.kind)
-                decider.decide(study, kind, order=asked.order, by=by, reason=asked.reason)
+                decider.decide(
+                    study,
+                    kind,
+                    order=asked.order,
+                    corrected=asked.attributes,
+                    by=by,
+                    reason=asked.reason,
+                )
             now = _find(archive, study.StudyInstanceUID, partition)
             return {"verdict": now.verdict, "visible": now.visible}
 
@@ -210,6 +222,8 @@ def _line(line: DecisionLine) -> Document:
     }
     if made.order_uid:
         document["order"] = made.order_uid
+    if made.corrected:
+        document["attributes"] = dict(made.corrected)
     if undone is not None:
         document["undone"] = {
             "at": undone.undone_at,

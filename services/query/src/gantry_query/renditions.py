@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
+from gantry_archive.outgoing import Outgoing, outgoing
 from gantry_domain.file_meta import encode_file_meta, parse_file_meta
-from gantry_domain.keys import object_key
 from gantry_domain.reencode import explicit_little_endian
 from gantry_domain.sources import WINDOW
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
@@ -39,38 +38,38 @@ class Renditions:
 
         Raises `ObjectNotFound`, `StoreUnavailable`.
 
-        As stored it is the file byte for byte. Otherwise its file meta information names the new
-        transfer syntax.
+        As stored it is the file byte for byte, but for corrections. Otherwise its file meta
+        information names the new transfer syntax.
         """
-        key = object_key(stored.object_id)
+        source = outgoing(stored.object, store=self._store)
         match form:
             case Form.AS_STORED:
-                chunks = self._store.chunks(key)
-                rendition = Rendition(stored.TransferSyntaxUID, stored.size, chunks)
+                rendition = Rendition(stored.TransferSyntaxUID, source.size, source.chunks())
             case Form.REENCODED:
-                chunks = self._reencoded(stored, key)
+                chunks = _reencoded(stored, source)
                 rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, chunks)
             case Form.DECODED:
-                decoded = self.decoder.decode(self._store.chunks(key), size=stored.size)
+                decoded = self.decoder.decode(source.chunks(), size=source.size)
                 if decoded is None:
                     return None
                 rendition = Rendition(EXPLICIT_VR_LITTLE_ENDIAN, None, decoded)
             case Form.ENCODED:
                 assert encoding is not None
-                chunks = self._store.chunks(key)
-                encoded = self.decoder.encode(chunks, size=stored.size, syntax=encoding)
+                chunks = source.chunks()
+                encoded = self.decoder.encode(chunks, size=source.size, syntax=encoding)
                 if encoded is None:
                     return None
                 rendition = Rendition(encoding, None, encoded)
         metrics.INSTANCES.labels(form.value).inc()
         return rendition
 
-    def _reencoded(self, stored: StoredInstance, key: str) -> Iterator[bytes]:
-        parsed = parse_file_meta(self._store.read(key, 0, WINDOW))
-        yield encode_file_meta(replace(parsed.meta, TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN))
-        yield from explicit_little_endian(
-            partial(self._store.read, key),
-            size=stored.size,
-            dataset_offset=parsed.dataset_offset,
-            transfer_syntax=stored.TransferSyntaxUID,
-        )
+
+def _reencoded(stored: StoredInstance, source: Outgoing) -> Iterator[bytes]:
+    parsed = parse_file_meta(source.read(0, WINDOW))
+    yield encode_file_meta(replace(parsed.meta, TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN))
+    yield from explicit_little_endian(
+        source.read,
+        size=source.size,
+        dataset_offset=parsed.dataset_offset,
+        transfer_syntax=stored.TransferSyntaxUID,
+    )

@@ -133,7 +133,8 @@ def _length(
     A client shows by it how far it is, and the server need not frame and copy each piece.
     """
     if len(found) == _MOST_MEASURED or any(
-        forms.get(stored.TransferSyntaxUID) is not Form.AS_STORED for stored in found
+        forms.get(stored.TransferSyntaxUID) is not Form.AS_STORED or stored.corrections
+        for stored in found
     ):
         return None
     types = (f"{DICOM};transfer-syntax={stored.TransferSyntaxUID}" for stored in found)
@@ -166,11 +167,13 @@ def _parts(
 
 
 def _etag(stored: StoredInstance, forms: Mapping[str, Form], accepted: Accepted) -> str:
-    """Of one instance, which never changes: each representation has its own."""
+    """Of one instance, which only corrections change: each representation has its own."""
     form = forms.get(stored.TransferSyntaxUID, Form.AS_STORED).value
     if form == Form.ENCODED.value:
         form = str(accepted.encoding)
-    return f'"{stored.object_id}-{form}-{"parts" if accepted.multipart else "one"}"'
+    shape = "parts" if accepted.multipart else "one"
+    corrected = f"-{stored.corrections[-1].id}" if stored.corrections else ""
+    return f'"{stored.object_id}-{form}-{shape}{corrected}"'
 
 
 async def single(

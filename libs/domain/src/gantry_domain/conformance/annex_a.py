@@ -94,7 +94,9 @@ INTERFACES = (
 CONTENTS = (
     "No instances are created. Those that are received are kept byte by byte as they were sent "
     "(storage level 2, full), and nothing is coerced in what is stored. What is sent in another "
-    "transfer syntax than the one stored has the same values."
+    "transfer syntax than the one stored has the same values. Values of the patient and the study "
+    "that a person corrected are sent corrected, with those before in the Original Attributes "
+    "Sequence (PS3.3 C.12.1)."
 )
 STANDARD = (
     "Standard conformance for all SOP classes of PS3.4. Instances of the private ones are kept and "

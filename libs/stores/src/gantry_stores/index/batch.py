@@ -22,6 +22,9 @@ from gantry_domain.comparison import Relation
 from gantry_domain.duplicates import PRIMARY, ObjectState, Outcome, Pair
 from gantry_domain.entries import Entry, Unreadable
 from gantry_stores.index.contested import Contest, settle
+from gantry_stores.index.correcting import corrected_entries, keep_sent_headers
+from gantry_stores.index.corrections import standing_corrections
+from gantry_stores.index.database import IndexContended
 from gantry_stores.index.deleting import add_to_deletions, follow_deletions
 from gantry_stores.index.deletions import forget_deleted
 from gantry_stores.index.events import note_indexed
@@ -39,6 +42,8 @@ from gantry_stores.index.level_rows import (
 from gantry_stores.index.recordsets import insert_rows, rows_parameter
 from gantry_stores.index.rollup import roll_up
 from gantry_stores.index.schema import instance, object_
+
+_VANISHED = "40001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +104,15 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
     if not entries:
         return BatchWritten(outcomes, ())
 
+    sent = entries
+    keys = {entry.study_key for entry in entries}
+    corrections = standing_corrections(connection, keys)
+    entries = list(corrected_entries(entries, corrections))
     rows = Rows()
     lock_patients(connection, rows, entries)
     lock_studies(connection, rows, entries, request.also_lock, now)
+    if standing_corrections(connection, keys) != corrections:
+        raise IndexContended(_VANISHED)  # somebody decided while this waited for the locks
     lock_series(connection, rows, entries)
     # Another worker may have indexed the same objects while this one waited for the locks.
     inserted = _insert_objects(connection, entries, now)
@@ -125,6 +136,13 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
         else Contest()
     )
     _insert_headers(connection, entries)
+    if corrections:
+        kept = {entry.object_id for entry in entries if entry.study_key in corrections}
+        keep_sent_headers(
+            connection,
+            [entry for entry in sent if entry.object_id in kept],
+            [rows.studies[key].pk for key in corrections],
+        )
     outcomes |= {
         entry.object_id: contest.outcomes.get(entry.object_id, PRIMARY) for entry in entries
     }

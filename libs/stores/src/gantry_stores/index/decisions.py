@@ -147,11 +147,17 @@ def _values(made: StudyDecision) -> dict[str, Any]:
         "study_instance_uid": made.StudyInstanceUID,
         "kind": made.kind.value,
         "order_uid": made.order_uid or None,
-        "content": {"accepted": sorted(made.accepted)},
+        "content": _content(made),
         "decided_at": made.decided_at,
         "decided_by": made.decided_by,
         "reason": made.reason,
     }
+
+
+def _content(made: StudyDecision) -> dict[str, Any]:
+    if made.kind is DecisionKind.CORRECT:
+        return {"corrected": dict(made.corrected)}
+    return {"accepted": sorted(made.accepted)}
 
 
 def _decision(row: sa.Row[Any]) -> StudyDecision:
@@ -165,6 +171,7 @@ def _decision(row: sa.Row[Any]) -> StudyDecision:
         reason=row.reason,
         order_uid=row.order_uid or "",
         accepted=frozenset((rule, code) for rule, code in row.content.get("accepted", ())),
+        corrected=row.content.get("corrected", {}),
     )
 
 

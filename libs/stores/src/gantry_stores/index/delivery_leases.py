@@ -26,6 +26,7 @@ from gantry_domain.deliveries import (
 )
 from gantry_domain.errors import TransientError
 from gantry_domain.events import EventKind, Happening
+from gantry_stores.index.corrections import corrections_column, read_corrections
 from gantry_stores.index.events import note
 from gantry_stores.index.stored_object import StoredObject
 
@@ -79,15 +80,16 @@ _CLAIM = f"""
     RETURNING pk, fence, partition, destination, study_instance_uid, completed_at, attempts
 """  # noqa: S608 - constants
 
-_PENDING = """
+_PENDING = f"""
     SELECT p.sop_instance_uid, o.id, o.sop_class_uid, o.transfer_syntax_uid, o.dataset_offset,
-           o.size, p.attempts
+           o.size, p.attempts, {corrections_column("t")} AS corrections
     FROM delivery_item p
     LEFT JOIN instance i ON i.partition = :partition AND i.sop_instance_uid = p.sop_instance_uid
     LEFT JOIN object o ON o.id = i.object_id
+    LEFT JOIN study t ON t.partition = o.partition AND t.study_instance_uid = o.study_instance_uid
     WHERE p.delivery_pk = :pk AND p.state IN ('waiting', 'failed')
     ORDER BY p.attempts, p.object_id LIMIT :limit
-"""
+"""  # noqa: S608 - constants
 
 # If the database itself dies in the next half second the item is sent again, no more.
 _RECORD = """
@@ -223,7 +225,12 @@ def pending_items(connection: Connection, claimed: Claim, *, limit: int) -> list
             None
             if row.id is None
             else StoredObject(
-                row.id, row.sop_class_uid, row.transfer_syntax_uid, row.dataset_offset, row.size
+                row.id,
+                row.sop_class_uid,
+                row.transfer_syntax_uid,
+                row.dataset_offset,
+                row.size,
+                read_corrections(row.corrections),
             ),
             row.attempts,
         )

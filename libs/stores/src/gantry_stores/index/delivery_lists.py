@@ -24,7 +24,8 @@ _LIST = """
     ORDER BY d.pk DESC LIMIT :limit
 """
 
-# Of several pushes of the same thing the newest alone is tried again, and only if none is open.
+# Of several pushes of the same thing, or corrections, the newest alone is tried again, and only if
+# none is open.
 _RETRY = """
     UPDATE delivery AS d
     SET state = 'waiting', reason = NULL, attempts = 0, next_attempt_at = now(),
@@ -32,7 +33,7 @@ _RETRY = """
     WHERE d.state IN ('failed', 'dead', 'cancelled') AND {conditions}
       AND (d.origin = 'route' OR d.state = 'failed' OR NOT EXISTS (
           SELECT 1 FROM delivery o
-          WHERE o.origin = 'push'
+          WHERE o.origin = d.origin
             AND o.partition = d.partition AND o.destination = d.destination
             AND o.study_instance_uid = d.study_instance_uid
             AND coalesce(o.series_instance_uid, '') = coalesce(d.series_instance_uid, '')

@@ -1,6 +1,19 @@
 """The tables of what the rules look at beside the images, and of what people decided."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, Text, Uuid, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from gantry_stores.index.columns import metadata, moment, surrogate
@@ -36,7 +49,7 @@ decision = Table(
     Column("kind", Text, nullable=False),
     # Of the order that the study was linked to.
     Column("order_uid", Text),
-    # The faults that were accepted, as pairs of rule and code.
+    # The faults that were accepted, as pairs of rule and code; the values that were corrected.
     Column("content", JSONB, nullable=False, server_default="{}"),
     moment("decided_at"),
     Column("decided_by", Text, nullable=False),
@@ -48,12 +61,27 @@ decision = Table(
     moment("undone_at", nullable=True),
     Column("undone_by", Text),
     Column("undone_reason", Text),
-    CheckConstraint("kind IN ('link', 'accept', 'release', 'refuse')", name="kind"),
+    CheckConstraint("kind IN ('link', 'accept', 'release', 'refuse', 'correct')", name="kind"),
     Index(None, "partition", "study_instance_uid"),
+    Index(
+        "ix_decision_correction",
+        "partition",
+        "study_instance_uid",
+        postgresql_where=text("kind = 'correct' AND undoing_id IS NULL"),
+    ),
     Index(
         "ix_decision_order_uid",
         "partition",
         "order_uid",
         postgresql_where=text("order_uid IS NOT NULL"),
     ),
+)
+
+# The headers of corrected objects as they were sent; `header` has them as they are corrected.
+sent_header = Table(
+    "sent_header",
+    metadata,
+    Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
+    Column("codec", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )

@@ -73,7 +73,7 @@ _REOPEN = """
     WHERE d.pk = :pk AND d.state = 'delivered'
       AND (d.origin = 'route' OR NOT EXISTS (
           SELECT 1 FROM delivery o
-          WHERE o.origin = 'push' AND o.pk <> d.pk
+          WHERE o.origin = d.origin AND o.pk <> d.pk
             AND o.partition = d.partition AND o.destination = d.destination
             AND o.study_instance_uid = d.study_instance_uid
             AND coalesce(o.series_instance_uid, '') = coalesce(d.series_instance_uid, '')

@@ -21,6 +21,8 @@ from gantry_stores.index.level_rows import (
     PatientKey,
     Row,
     Rows,
+    StudyKey,
+    StudyRow,
     ensure_patients,
     headers_of,
     series_source_values,
@@ -28,6 +30,8 @@ from gantry_stores.index.level_rows import (
 )
 from gantry_stores.index.recordsets import rows_parameter, update_rows
 from gantry_stores.index.schema import patient, series, study
+
+_NO_SOURCE = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,27 @@ def roll_up(
         | {row.pk for row in rows.studies.values() if row.new},
         removed,
     )
+
+
+def roll_up_anew(
+    connection: Connection,
+    key: StudyKey,
+    *,
+    pk: int,
+    patient_pk: int,
+    identity: str,
+    now: datetime,
+) -> tuple[Rows, Rolled]:
+    """Make a study's row and that of its patient anew from their headers, which have changed.
+
+    Both are locked, and its instances say already whose they are. What there is now, and what
+    changed.
+    """
+    rows = Rows()
+    # As of rows that have just been made nothing of them is believed.
+    rows.patients[key[0], identity] = Row(patient_pk, _NO_SOURCE, True)
+    rows.studies[key] = StudyRow(pk, _NO_SOURCE, True, key, patient_pk)
+    return rows, _Studies(connection, rows, {}, (), now=now).run({pk}, frozenset())
 
 
 def _lowest_by(connection: Connection, sql: str, pks: Iterable[int]) -> dict[int, UUID]:

@@ -128,6 +128,8 @@ study = Table(
     Column("judged_by", Text),
     Column("verdict", Text),
     Column("visible", Boolean, nullable=False, server_default="false"),
+    # Whether corrections stand: what is asked for only then costs nobody else anything.
+    Column("corrected", Boolean, nullable=False, server_default="false"),
     # The revision at which its quiet time was over, and when that was.
     Column("completed_revision", BigInteger),
     moment("completed_at", nullable=True),
@@ -339,7 +341,7 @@ delivery = Table(
     moment("unsent_since"),  # since when what is unsettled waits
     moment("delivered_at", nullable=True),
     CheckConstraint("level IN ('study', 'series', 'instance')", name="level"),
-    CheckConstraint("origin IN ('route', 'push')", name="origin"),
+    CheckConstraint("origin IN ('route', 'push', 'correction')", name="origin"),
     CheckConstraint(
         "state IN ('waiting', 'sending', 'failed', 'delivered', 'dead', 'cancelled')", name="state"
     ),
@@ -361,6 +363,16 @@ delivery = Table(
         text("coalesce(sop_instance_uid, '')"),
         unique=True,
         postgresql_where=text("origin = 'push' AND state IN ('waiting', 'sending', 'failed')"),
+    ),
+    Index(
+        "uq_delivery_corrected",
+        "partition",
+        "destination",
+        "study_instance_uid",
+        unique=True,
+        postgresql_where=text(
+            "origin = 'correction' AND state IN ('waiting', 'sending', 'failed')"
+        ),
     ),
     Index(
         "ix_delivery_due",

@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from gantry_domain.corrections import Correction
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An instance as the object store has it: identifier, sizes in bytes, encoding."""
+    """An instance as the object store has it: identifier, sizes in bytes, encoding.
+
+    `corrections`: what people corrected of its study since, in order; nobody gets it without.
+    """
 
     object_id: UUID
     SOPClassUID: str
     TransferSyntaxUID: str
     dataset_offset: int
     size: int
+    corrections: tuple[Correction, ...] = ()

@@ -5,16 +5,18 @@ holds no connection. Only what belongs to a study that the caller may see is fou
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import BY_KEYWORD
+from gantry_domain.corrections import Correction
 from gantry_domain.query import Key
 from gantry_domain.sight import Sight
-from gantry_stores.index.asking import ask
+from gantry_stores.index.asking import Row, ask
+from gantry_stores.index.corrections import corrections_column, read_corrections
 from gantry_stores.index.headers import header_json
 from gantry_stores.index.search.conditions import condition, number_or_last
 from gantry_stores.index.search.seeing import seen
@@ -33,6 +35,7 @@ _FIELDS = (
     "object.transfer_syntax_uid",
     "object.size",
     "object.dataset_offset",
+    corrections_column("study"),
 )
 _COLUMNS = ", ".join(_FIELDS)
 _STUDIES = "study"
@@ -72,6 +75,7 @@ class StoredInstance:
     TransferSyntaxUID: str
     size: int
     dataset_offset: int
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def object(self) -> StoredObject:
@@ -82,6 +86,7 @@ class StoredInstance:
             TransferSyntaxUID=self.TransferSyntaxUID,
             dataset_offset=self.dataset_offset,
             size=self.size,
+            corrections=self.corrections,
         )
 
 
@@ -129,7 +134,7 @@ def instances_of(engine: Engine, subject: Subject, *, sight: Sight) -> Iterator[
         yield from _stream(engine, conditions, values)
         return
     one = f"SELECT {_COLUMNS} FROM {_INSTANCES_OF} WHERE {conditions}"
-    yield from (StoredInstance(*row) for row in ask(engine, one, values))
+    yield from map(_instance, ask(engine, one, values))
 
 
 def holdings(engine: Engine, keys: Sequence[Key], *, sight: Sight) -> list[Holding]:
@@ -189,12 +194,20 @@ def _stream(engine: Engine, conditions: str, values: Values) -> Iterator[StoredI
             asked,
         )
         for row in rows:
-            yield StoredInstance(*row[: len(_FIELDS)])
+            yield _instance(row)
         if len(rows) < _INSTANCES:
             return
         asked = values.copy()
         place = ", ".join(map(asked.of, rows[-1][len(_FIELDS) :]))
         beyond = f" AND ({order}) > ({place})"
+
+
+def _instance(row: Row) -> StoredInstance:
+    last = len(_FIELDS) - 1
+    found = StoredInstance(*row[:last])
+    if row[last] is None:
+        return found
+    return replace(found, corrections=read_corrections(row[last]))
 
 
 def headers_of(

@@ -1,0 +1,57 @@
+"""The corrections that stand of studies, read: for those who index them and those who send them."""
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gantry_domain.corrections import Correction, in_order
+
+_STANDING = """
+    SELECT json_agg(json_build_object('id', d.id, 'attributes', d.content->'corrected')
+                    ORDER BY d.id)::text
+    FROM decision d
+    WHERE d.partition = {study}.partition AND d.study_instance_uid = {study}.study_instance_uid
+      AND d.kind = 'correct' AND d.undoing_id IS NULL
+"""
+
+_OF_STUDIES = f"""
+    SELECT w.partition, w.study_instance_uid, ({_STANDING.format(study="w")}) AS corrections
+    FROM unnest(CAST(:partitions AS text[]), CAST(:uids AS text[]))
+         AS w(partition, study_instance_uid)
+"""  # noqa: S608 - constants
+
+
+def corrections_column(study: str) -> str:
+    """What selects the corrections of a study of this alias, for `read_corrections`.
+
+    Null, and nothing is looked up, where it has none.
+    """
+    return f"CASE WHEN {study}.corrected THEN ({_STANDING.format(study=study)}) END"
+
+
+@lru_cache(maxsize=64)  # of a study all instances have the same
+def read_corrections(text: str | None) -> tuple[Correction, ...]:
+    """The corrections, in order, from the text that the index gives."""
+    found = () if text is None else orjson.loads(text)
+    return in_order(Correction(UUID(each["id"]), each["attributes"]) for each in found)
+
+
+def standing_corrections(
+    connection: Connection, studies: Collection[tuple[str, str]]
+) -> Mapping[tuple[str, str], tuple[Correction, ...]]:
+    """What stands of studies (partition and UID), be they here or not; uncorrected ones are
+    absent."""
+    ordered = sorted(studies)
+    rows = connection.execute(
+        sa.text(_OF_STUDIES),
+        {"partitions": [each[0] for each in ordered], "uids": [each[1] for each in ordered]},
+    )
+    return {
+        (row.partition, row.study_instance_uid): read_corrections(row.corrections)
+        for row in rows
+        if row.corrections is not None
+    }
