@@ -330,6 +330,16 @@ def test_the_queue_over_http(
         assert ask("POST", decisions, content=b"x" * 70_000).status_code == 413
         assert ask("GET", "/held/1.2.3").status_code == 404
         assert ask("GET", "/held?limit=0").status_code == 400
+        assert ask("GET", "/held?before=x").status_code == 400
+        paged, after = [], ""
+        while True:
+            page = ask("GET", f"/held?limit=1{after}").json()
+            paged += page["studies"]
+            if "next" not in page:
+                break
+            after = f"&before={page['next']}"
+        assert paged == ask("GET", "/held").json()["studies"]
+        assert len(paged) > 1
         assert ask("GET", "/p/north/held").json() == {"studies": []}
     with (
         serve(reviewing.engine, reviewing.store, policies=POLICIES) as base,

@@ -1,6 +1,6 @@
 """The queue of what is held, for those who review: studies, their orders beside them, decisions.
 
-    GET  /held                       what is held or refused, newest first
+    GET  /held                       what is held or refused, newest first; limit, before
     GET  /held/STUDY                 the study beside its orders, key by key, and what was decided
     POST /held/STUDY/decisions       {"kind": "release", "reason": "..."}: decide, or undo the last
 
@@ -35,6 +35,7 @@ from gantry_stores.index.not_accepted import StudyNotAccepted, studies_not_accep
 
 MOST_STUDIES = 1000
 _USUAL_STUDIES = 100
+_LARGEST_NUMBER = 2**63 - 1
 _LARGEST_BODY = 64 * 2**10
 _LONGEST_VALUE = 256
 _UNDO = "undo"
@@ -71,20 +72,32 @@ def held_router(archive: Archive) -> APIRouter:
 def _list_handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         partition = _partition(archive, request)
-        limit = request.query_params.get("limit", str(_USUAL_STUDIES))
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MOST_STUDIES):
-            raise BadQuery("limit", f"it is a number from 1 to {MOST_STUDIES}")
+        limit = _number(request, "limit", most=MOST_STUDIES) or _USUAL_STUDIES
+        before = _number(request, "before", most=_LARGEST_NUMBER)
 
         def look() -> list[StudyNotAccepted]:
             with transaction(archive.engine) as connection:
                 kinds = (VerdictKind.HELD, VerdictKind.REFUSED)
                 return studies_not_accepted(
-                    connection, kinds, limit=int(limit), partition=partition
+                    connection, kinds, limit=limit + 1, partition=partition, before=before
                 )
 
-        return _answer({"studies": [_listed(study) for study in await archive.ask(look)]})
+        found = await archive.ask(look)
+        page: Document = {"studies": [_listed(study) for study in found[:limit]]}
+        if len(found) > limit:
+            page["next"] = found[limit - 1].number
+        return _answer(page)
 
     return handle
+
+
+def _number(request: Request, name: str, *, most: int) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
+        raise BadQuery(name, f"it is a number from 1 to {most}")
+    return int(text)
 
 
 def _show_handler(archive: Archive) -> Callable[[Request], Awaitable[Response]]:

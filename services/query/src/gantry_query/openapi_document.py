@@ -1,12 +1,14 @@
 """The OpenAPI document: made of the routes that there are, and what each kind of them takes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi.routing import APIRoute
 
 from gantry_domain.attributes import ATTRIBUTES, Level, Matching
+from gantry_domain.corrections import CORRECTABLE
+from gantry_domain.decisions import DecisionKind
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.query import at_or_above
 from gantry_query.event_routes import EVENT_STREAM, MOST_EVENTS
@@ -72,6 +74,10 @@ _DELIVERIES: dict[str, Json] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
     "before": {"type": "integer", "minimum": 1},
 }
+_HELD: dict[str, Json] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "before": {"type": "integer", "minimum": 1},
+}
 _REQUIRED = frozenset({"requestType", "studyUID", "objectUID"})
 
 _FILES = (f'{MULTIPART}; type="{DICOM}"',)
@@ -87,6 +93,8 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "uri": (*PICTURES, DICOM),
     "delete": (),
     "orders": (JSON,),
+    "held": (JSON,),
+    "decide": (JSON,),
     "events": (JSON, EVENT_STREAM),
     "push": (JSON,),
     "deliveries": (JSON,),
@@ -134,6 +142,13 @@ _OF_ORDERS = {
     "415": "the body is of another type",
     "503": "the archive cannot answer just now",
 }
+_OF_HELD = {code: _STATUSES[code] for code in ("200", "400", "404", "503")} | {
+    "403": "this is for those who review"
+}
+_OF_DECIDE = _OF_HELD | {
+    "409": "that makes no sense of this study, or not any more",
+    "413": "the body is too large",
+}
 _OF_TELLING = {code: _STATUSES[code] for code in ("200", "400", "404", "503")}
 _OF_STEERING = {
     "204": "it is done",
@@ -153,6 +168,21 @@ _OF_PUSH = {
     "503": "the archive cannot answer just now",
 }
 _BODIES: dict[str, Json] = {
+    "decide": {
+        "type": "object",
+        "required": ["kind", "reason"],
+        "properties": {
+            "kind": {"type": "string", "enum": [*DecisionKind, "undo"]},
+            "reason": {"type": "string", "minLength": 1, "maxLength": 1000},
+            "order": {"type": "string", "maxLength": 64},
+            "attributes": {
+                "type": "object",
+                "properties": dict.fromkeys(CORRECTABLE, _TEXT),
+                "additionalProperties": False,
+            },
+        },
+        "additionalProperties": False,
+    },
     "push": {
         "type": "object",
         "required": ["uid", "to"],
@@ -167,14 +197,15 @@ _BODIES: dict[str, Json] = {
 _OF_BULK = {"206": "the range", "416": "the range lies outside"}
 
 
-def openapi_document(routes: Iterable[APIRoute], *, prefix: str) -> Json:
-    """The document of the routes, which lie below `prefix`."""
+def openapi_document(routes: Mapping[str, Iterable[APIRoute]]) -> Json:
+    """The document of the routes, by the prefix below which they lie."""
     paths: dict[str, Json] = {}
-    for route in routes:
-        # `{path:path}` is Starlette's; OpenAPI has the name alone.
-        path = f"{prefix}{route.path}".replace(":path}", "}")
-        for method in sorted(route.methods or ()):
-            paths.setdefault(path, {})[method.lower()] = _operation(route, path)
+    for prefix, below in routes.items():
+        for route in below:
+            # `{path:path}` is Starlette's; OpenAPI has the name alone.
+            path = f"{prefix}{route.path}".replace(":path}", "}")
+            for method in sorted(route.methods or ()):
+                paths.setdefault(path, {})[method.lower()] = _operation(route, path)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -234,6 +265,10 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_ORDERS
         case "push":
             return _OF_PUSH
+        case "held":
+            return _OF_HELD
+        case "decide":
+            return _OF_DECIDE
         case "deliveries" | "delivery" | "destinations":
             return _OF_TELLING
         case "cancel" | "retry" | "destination":
@@ -272,6 +307,8 @@ def _query(kind: str, path: str) -> dict[str, Json]:
             return _EVENTS
         case "deliveries":
             return _DELIVERIES
+        case "held" if path.endswith("/held"):
+            return _HELD
         case _:
             return {}
 

@@ -23,7 +23,7 @@ class _Described:
 def whole_statement(settings: Settings) -> Statement:
     """Our conformance statement with what the web door serves."""
     routes = dicomweb_routes(cast("Archive", _Described(settings.delete.enabled)))
-    document = openapi_document(routes, prefix=PREFIXES[0])
+    document = openapi_document({PREFIXES[0]: routes})
     return own_statement(settings, web=web_transactions(document))
 
 

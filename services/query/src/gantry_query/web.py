@@ -72,13 +72,13 @@ def make_app(
     app = FastAPI(title="Gantry", docs_url=None, redoc_url=None, openapi_url=None)
     made = _routers(archive)
     routes = _routes(made)
-    for prefix in PREFIXES:
-        app.router.routes.extend(_Direct(route, prefix) for route in routes)
-        document = openapi_document(routes, prefix=prefix)
-        app.add_route(f"{prefix}/openapi.json", _answering(document))
     held = held_router(archive)
-    for prefix in HELD_PREFIXES:
-        app.include_router(held, prefix=prefix)
+    held_routes = _routes([held])
+    for prefix, held_prefix in zip(PREFIXES, HELD_PREFIXES, strict=True):
+        app.router.routes.extend(_Direct(route, prefix) for route in routes)
+        app.include_router(held, prefix=held_prefix)
+        document = openapi_document({prefix: routes, held_prefix: held_routes})
+        app.add_route(f"{prefix}/openapi.json", _answering(document))
     for path, handler in pages.items():
         app.add_route(path, handler)
     for error in (GantryError, HTTPException, Exception):

@@ -14,6 +14,7 @@ _STUDIES = """
            modalities_in_study AS modalities, number_of_study_related_instances AS instances
     FROM study WHERE verdict = ANY(:verdicts) AND verdict <> 'accepted'
       AND (CAST(:partition AS text) IS NULL OR partition = :partition)
+      AND (CAST(:before AS bigint) IS NULL OR pk < :before)
     ORDER BY pk DESC LIMIT :limit
 """
 
@@ -27,9 +28,10 @@ _FINDINGS = """
 class StudyNotAccepted:
     """A study that is not forwarded; `visible` where it is shown all the same.
 
-    `findings` are those that weigh; moments are aware.
+    `findings` are those that weigh; moments are aware. `number`: older ones have a lower one.
     """
 
+    number: int
     partition: str
     StudyInstanceUID: str
     verdict: VerdictKind
@@ -46,15 +48,17 @@ def studies_not_accepted(
     *,
     limit: int,
     partition: str | None = None,
+    before: int | None = None,
 ) -> list[StudyNotAccepted]:
     """At most `limit` studies with one of these verdicts, of one partition or of all, the newest
-    first."""
+    first: those `before` the one of this number."""
     studies = connection.execute(
         sa.text(_STUDIES),
         {
             "verdicts": [each.value for each in verdicts],
             "limit": limit,
             "partition": partition,
+            "before": before,
         },
     ).all()
     findings: dict[int, list[StudyFinding]] = {}
@@ -64,6 +68,7 @@ def studies_not_accepted(
         )
     return [
         StudyNotAccepted(
+            study.pk,
             study.partition,
             study.study_instance_uid,
             VerdictKind(study.verdict),
