@@ -80,7 +80,7 @@ class Reviewing:
             (found,) = find_judged(connection, study)
         return found
 
-    def decide(self, study: str, kind: DecisionKind, **more: str) -> None:
+    def decide(self, study: str, kind: DecisionKind, **more: Any) -> None:
         self.decider.decide(self.find(study), kind, by="Dr Wong", reason="it is", **more)
 
     def undo(self, study: str) -> None:
@@ -215,7 +215,9 @@ def test_nothing_is_decided_that_the_journal_does_not_hold(
 
 
 STEPS = st.lists(
-    st.sampled_from([DecisionKind.ACCEPT, DecisionKind.RELEASE, DecisionKind.REFUSE]),
+    st.sampled_from(
+        [DecisionKind.ACCEPT, DecisionKind.RELEASE, DecisionKind.REFUSE, DecisionKind.CORRECT]
+    ),
     min_size=1,
     max_size=4,
 )
@@ -227,13 +229,20 @@ def test_undone_one_by_one_each_answer_is_the_former_one(
     reviewing: Reviewing, steps: list[DecisionKind]
 ) -> None:
     study = reviewing.images()
-    answers = [reviewing.state(study)]
-    for step in steps:
-        reviewing.decide(study, step)
-        answers.append(reviewing.state(study))
+    answers = [snapshot(reviewing.engine)]
+    for number, step in enumerate(steps):
+        # Wrong at first, then right.
+        values = {"PatientID": f"A123456({4 - number % 2})", "StudyID": str(number)}
+        more = {"corrected": values} if step is DecisionKind.CORRECT else {}
+        try:
+            reviewing.decide(study, step, **more)
+        except NotDecided:
+            assert step is DecisionKind.ACCEPT  # nothing is wrong with it any more
+            continue
+        answers.append(snapshot(reviewing.engine))
     for answer in reversed(answers[:-1]):
         reviewing.undo(study)
-        assert reviewing.state(study) == answer
+        assert snapshot(reviewing.engine) == answer
 
 
 def test_a_reindex_tells_the_same_decisions_and_verdicts(

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from sqlalchemy.engine import Engine
 
+from gantry_archive.deciding import Decider
 from gantry_archive.delivery import plan_routes
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_archive.rejudging import recall_changed
+from gantry_domain.decisions import DecisionKind
 from gantry_domain.policies.accession_number import AccessionNumberFormat
 from gantry_domain.policies.findings import Action
 from gantry_domain.policies.patient_identity import PatientIdentity
@@ -27,8 +29,9 @@ from gantry_domain.policies.study_rules import (
     StudyConsistency,
 )
 from gantry_domain.routes import Route
-from gantry_stores.index.database import make_engine
+from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.evidence import OrderFeed
+from gantry_stores.index.judged_studies import find_judged
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.hl7_samples import order_message, patient_message
 from gantry_testkit.orders_door import Address, acknowledged, orders_door
@@ -74,6 +77,12 @@ class Hospital:
     def receive(self, ds: Dataset) -> None:
         sent = [stage(self.store, ds)]
         index_batch(receipts(sent), store=self.store, engine=self.engine, rules=ReadingRules())
+
+    def correct(self, study: str, **values: str) -> None:
+        with transaction(self.engine) as connection:
+            (found,) = find_judged(connection, study, feed=FEED)
+        decider = Decider(store=self.store, engine=self.engine, policies=POLICIES, feed=FEED)
+        decider.decide(found, DecisionKind.CORRECT, corrected=values, by="Dr Ho", reason="wrong")
 
     def judge(self, policies: PolicySet = POLICIES, feed: OrderFeed = FEED) -> None:
         """What the worker does every few seconds."""
@@ -204,18 +213,22 @@ def test_while_no_orders_come_nobody_is_held_for_having_none(hospital: Hospital)
 
 
 @given(
-    st.permutations(("order", "images", "more images", "name")),
-    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.permutations(("order", "images", "more images", "name", "correction")),
+    st.lists(st.booleans(), min_size=5, max_size=5),
     st.booleans(),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_in_any_order_it_ends_the_same(
     hospital: Hospital, order: list[str], judged: list[bool], right: bool
 ) -> None:
     """Judged after each step or not; `right`: whether the registration has the images' name."""
     number, patient = f"O{next(_numbers)}", f"Q{next(_numbers)}"
     name = "CHAN^TAI MAN" if right else "LEE^KA YAN"
-    ds = image(**{**RIGHT, "PatientID": patient}, AccessionNumber=number)
+    ds = image(**{**RIGHT, "PatientID": patient, "PatientSex": "M"}, AccessionNumber=number)
+    first = min(order.index("images"), order.index("more images"))
+    if order.index("correction") < first:  # there is nothing yet to correct
+        order.remove("correction")
+        order.insert(first, "correction")
     for step, judge in zip(order, judged, strict=True):
         if step == "order":
             # It tells the name that was registered last.
@@ -223,6 +236,8 @@ def test_in_any_order_it_ends_the_same(
             hospital.order(number, patient=patient, name=known)
         elif step == "name":
             hospital.rename(patient, name)
+        elif step == "correction":
+            hospital.correct(str(ds.StudyInstanceUID), PatientSex="F")
         else:
             hospital.receive(with_changes(ds, SOPInstanceUID=new_uid()))
         if judge:
