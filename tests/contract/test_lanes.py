@@ -19,6 +19,7 @@ from gantry_stores.objects import DirectoryStore
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
 from gantry_testkit.ports import free_port
 from gantry_testkit.stored import image, rows, stage
+from gantry_testkit.stow_peer import Answer, Asked, Said, StowPeer, stored
 from gantry_testkit.waiting import until
 from gantry_worker.lanes import Forwarding
 
@@ -190,6 +191,33 @@ def test_outside_of_its_hours_only_what_a_person_pushed_goes(
         assert scene.state(routed) is DeliveryState.WAITING
     with scene.forwarding(partner("NIGHT", peer.port)):
         scene.delivered(routed)
+
+
+def test_a_web_server_that_asks_to_wait_is_left_alone_as_long_and_proves_what_it_has(
+    scene: Scene, start_stow: Callable[[Answer], StowPeer]
+) -> None:
+    at: list[float] = []
+
+    def answer(asked: Asked) -> Said:
+        if asked.method == "GET":
+            uids = [each.uid for each in peer.posted[1:]]
+            return Said(200, [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids])
+        if asked.method == "POST":
+            at.append(time.monotonic())
+            if len(at) == 1:
+                return Said(429, headers={"Retry-After": "2"})
+            return stored(asked)
+        return Said(405)
+
+    peer = start_stow(answer)
+    web = f"ae_title: WEB, dicomweb: '{peer.base}', prove: find"
+    pushed = [scene.archive.push(scene.archive.study(images=2)[0], "WEB") for _ in range(3)]
+    with scene.forwarding(web, forward=", concurrency: 1"):
+        scene.delivered(*pushed)
+        until(lambda: all(scene.archive.line(pk).proof == "proved" for pk in pushed), "proved")
+    assert len(at) == 7
+    assert at[1] - at[0] >= 1.9
+    assert [each.method for each in peer.asked][:2] == ["POST", "OPTIONS"]
 
 
 @pytest.mark.long

@@ -78,6 +78,7 @@ def test_every_secret_of_gantrys_reaches_every_pod_that_reads_the_configuration(
             "broker",
             "dimsePasscodes",
             "dimseJwtSecret",
+            "dicomwebSecrets",
             "tlsKeyPassword",
         )
     }

@@ -1,5 +1,6 @@
 """Routes and destinations of the configuration, and what is said about mistakes in them."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from gantry_runtime.settings import Settings, load_settings
 PARTNER = "partners: [{ae_title: READING, address: 'reading.example:11112'}]\n"
 
 
-def load(tmp_path: Path, text: str) -> Settings:
+def load(tmp_path: Path, text: str, **environment: str) -> Settings:
     file = tmp_path / "gantry.yaml"
     file.write_text(text)
-    return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path)})
+    names = {"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(tmp_path)}
+    return load_settings(names | environment)
 
 
 def test_a_route_of_the_design(tmp_path: Path) -> None:
@@ -43,6 +45,28 @@ def test_defaults_of_sending(tmp_path: Path) -> None:
     assert policy.longest_delay(99) == timedelta(minutes=5)
 
 
+WEB = "partners: [{ae_title: WEB, dicomweb: 'https://web.example/dicomweb'}]\n"
+
+
+def test_a_partner_over_dicomweb_and_who_we_are_to_it(tmp_path: Path) -> None:
+    text = WEB + "routes: [{name: all, send_to: [WEB]}]"
+    assert load(tmp_path, text).web_authorization("WEB") is None
+    for secret, header in [("a.token", "Bearer a.token"), ("me:it is", "Basic bWU6aXQgaXM=")]:
+        settings = load(tmp_path, text, GANTRY_DICOMWEB_SECRETS=json.dumps({"WEB": secret}))
+        assert settings.web_authorization("WEB") == header
+        assert secret not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "secrets", ["secret", "[]", '{"WEPB": "secret"}', '{"WEB": ""}', '{"WEB": "secret\\n"}']
+)
+def test_mistakes_in_secrets_do_not_show_them(tmp_path: Path, secrets: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        load(tmp_path, WEB, GANTRY_DICOMWEB_SECRETS=secrets)
+    assert "GANTRY_DICOMWEB_SECRETS" in str(failure.value)
+    assert "secret" not in str(failure.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -65,6 +89,10 @@ def test_defaults_of_sending(tmp_path: Path) -> None:
         ("partners: [{ae_title: R}]\nroutes: [{name: a, send_to: [R]}]", "not a partner with an"),
         ("forward: {backoff: {first: 10m, longest: 1m}}", "within the ceiling"),
         ("forward: {lease: 30}", "forward.lease"),
+        (WEB.replace("}", ", address: 'a:1'}"), "write one of the two"),
+        (WEB.replace("}", ", prove: commitment}"), "write prove: find"),
+        (WEB.replace("}", ", window: 4}"), "window"),
+        (WEB.replace("https", "ftp"), "start of a web address"),
     ],
 )
 def test_mistakes_are_one_line_with_the_name(tmp_path: Path, text: str, said: str) -> None:

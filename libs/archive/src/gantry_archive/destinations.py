@@ -1,18 +1,24 @@
-"""The partners that can be sent to, as the settings have them."""
+"""The partners that can be called over DIMSE, as the settings have them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import time
 
 from gantry_archive.outgoing_tls import outgoing_tls
+from gantry_dimse.contexts import MESSAGE_SYNTAXES
 from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.pacing import Pacer
+from gantry_dimse.peer_errors import NoAcceptedContext
 from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_dimse.send import StorageAssociation
 from gantry_domain.day_times import DaySpan
+from gantry_domain.sop_classes import VERIFICATION
 from gantry_runtime.settings import Settings
 from gantry_runtime.values import split_host_and_port
+
+_VERIFICATION = (ProposedContext(VERIFICATION, MESSAGE_SYNTAXES),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,19 @@ class Destination:
 
     def takes_routed(self, now: time) -> bool:
         """Whether routes may send to it at this time of the day."""
-        return not self.send_between or any(each.includes(now) for each in self.send_between)
+        return is_time(self.send_between, now)
+
+    def probe(self, timeouts: Timeouts) -> None:
+        """Return if somebody answers there, tried by a C-ECHO. Raises `Unreachable`, an
+        `AssociationRejected` or an `AssociationLost`."""
+        # Without the context it is there all the same, and that is all that was to be known.
+        with suppress(NoAcceptedContext), self.associate(_VERIFICATION, timeouts) as association:
+            association.echo()
+
+
+def is_time(spans: Sequence[DaySpan], now: time) -> bool:
+    """Whether a time of the day is in one of these; without any it always is."""
+    return not spans or any(each.includes(now) for each in spans)
 
 
 def destinations(settings: Settings) -> dict[str, Destination]:

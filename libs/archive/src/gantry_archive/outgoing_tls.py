@@ -31,7 +31,6 @@ def tls_to(settings: Settings, *, name: str | None = None) -> OutgoingTLS:
 def check_outgoing_tls(settings: Settings) -> None:
     """Raises `ConfigurationError` for files that are no use, if a partner is called over TLS."""
     for partner in settings.partners:
-        tls = outgoing_tls(settings, partner)
-        if tls is not None:
-            tls.context()
+        if partner.tls or (partner.dicomweb or "").startswith("https:"):
+            tls_to(settings).context()
             return  # the files are the same for all

@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
+from gantry_archive.web_destinations import AnyDestination, WebDestination
 from gantry_dimse.commitment_scu import CommitmentAssociation, EventReport
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, QueryAssociation
 from gantry_dimse.requesting import Timeouts
@@ -138,12 +139,16 @@ def _parts(found: Iterable[Unproved]) -> Iterable[list[Reference]]:
 
 
 def find_instances(
-    proof: Proof, found: Sequence[Unproved], *, destination: Destination, timeouts: Timeouts
+    proof: Proof, found: Sequence[Unproved], *, destination: AnyDestination, timeouts: Timeouts
 ) -> set[str]:
     """Which of these the destination finds, asked series by series.
 
-    Raises what opening an association raises, an `AssociationLost`, or `FindRefused`.
+    Raises what opening an association raises, an `AssociationLost`, `FindRefused`, or
+    `SearchFailed`.
     """
+    if isinstance(destination, WebDestination):
+        series = sorted({each.SeriesInstanceUID for each in found})
+        return destination.find_instances(proof.StudyInstanceUID, series, timeouts=timeouts)
     there: set[str] = set()
     by_series = sorted(found, key=lambda each: each.SeriesInstanceUID)
     with QueryAssociation.open_for(

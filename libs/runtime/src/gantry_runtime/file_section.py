@@ -117,7 +117,7 @@ class Configuration(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"the route {name} is listed twice")
-        known = [partner.ae_title for partner in self.partners if partner.address]
+        known = [partner.ae_title for partner in self.partners if partner.takes_deliveries]
         try:
             check_destinations(self.route_table, known)
         except ConfigurationError as error:

@@ -15,6 +15,7 @@ from gantry_runtime.values import (
     PartitionName,
     Size,
     UniqueIdentifier,
+    WebAddress,
 )
 
 
@@ -57,10 +58,14 @@ class Partner(Section):
     can be that of the request alone."""
     address: HostAndPort | None = None
     """Where it listens, as host:port."""
+    dicomweb: WebAddress | None = None
+    """What the URLs of its DICOMweb server begin with: it is sent to over STOW-RS, and has no
+    `address`. A token or password is in GANTRY_DICOMWEB_SECRETS."""
     tls: bool = False
     """We call it over TLS; the files are those of `forward`."""
     tls_name: str | None = None
-    """For which it has to show a certificate then; None: for the host of `address`."""
+    """For which it has to show a certificate then, and over https; None: for the host of
+    `address` or `dicomweb`."""
     calling_ae: AETitle | None = None
     """How we call ourselves to it; None: the first of our own titles."""
     rate: Size | None = None
@@ -76,6 +81,11 @@ class Partner(Section):
     None: one, and it is not asked."""
 
     @property
+    def takes_deliveries(self) -> bool:
+        """Whether it can be sent to, in either way."""
+        return self.address is not None or self.dicomweb is not None
+
+    @property
     def day_spans(self) -> tuple[DaySpan, ...]:
         """`send_between` as values."""
         return tuple(map(parse_day_span, self.send_between))
@@ -89,16 +99,31 @@ class Partner(Section):
 
     @model_validator(mode="after")
     def _who_is_asked_has_an_address(self) -> Self:
-        if self.prove is not None and self.address is None:
-            raise ValueError("prove is about what is sent to a partner: it needs an address")
+        if self.prove is not None and not self.takes_deliveries:
+            raise ValueError(
+                "prove is about what is sent to a partner: it needs an address or dicomweb"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_it(self) -> Self:
+        if self.dicomweb is None:
+            return self
+        if self.address is not None:
+            raise ValueError("it is sent to at its address or over dicomweb: write one of the two")
+        if self.prove == "commitment":
+            raise ValueError("over dicomweb a partner is asked by a query: write prove: find")
+        if self.window is not None:
+            raise ValueError("window is about associations, and of no use with dicomweb")
         return self
 
     @model_validator(mode="after")
     def _tls_is_to_an_address(self) -> Self:
         if self.tls and self.address is None:
             raise ValueError("tls is how we call a partner: it needs an address")
-        if self.tls_name is not None and not self.tls:
-            raise ValueError("tls_name is of no use without tls: true")
+        secure = self.tls or (self.dicomweb or "").startswith("https:")
+        if self.tls_name is not None and not secure:
+            raise ValueError("tls_name is of no use without tls: true, or https")
         return self
 
     @field_validator("transfer_syntaxes")

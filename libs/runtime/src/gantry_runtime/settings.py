@@ -23,9 +23,8 @@ from gantry_runtime.listen_section import TLSPlaces, reachable
 from gantry_runtime.names import did_you_mean
 from gantry_runtime.services import DimseDoor
 from gantry_runtime.users import parse_passcodes
-from gantry_runtime.values import (
-    split_host_and_port,
-)
+from gantry_runtime.values import split_host_and_port
+from gantry_runtime.web_secrets import authorization_header, parse_web_secrets
 
 ENVIRONMENT = (
     "GANTRY_CONFIG",
@@ -37,6 +36,7 @@ ENVIRONMENT = (
     "GANTRY_DIMSE_PASSCODES",
     "GANTRY_DIMSE_JWT_SECRET",
     "GANTRY_HTTP_TOKENS",
+    "GANTRY_DICOMWEB_SECRETS",
 )
 
 
@@ -91,6 +91,8 @@ class Settings(Configuration):
     dimse_jwt_secret: SecretStr | None = None
     http_tokens: dict[str, tuple[SecretStr, ...]] = Field(default_factory=dict)
     """By the name of the web client."""
+    dicomweb_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    """By the AE title of the partner: a bearer token, or user:password."""
     folder: Path = Path()
     """The folder of the file, from which paths in it are read."""
 
@@ -150,6 +152,11 @@ class Settings(Configuration):
         :raises ConfigurationError: clients and tokens do not fit together.
         """
         return (self.auth or Auth(kind="none")).granted(self.http_tokens)
+
+    def web_authorization(self, ae_title: str) -> str | None:
+        """The Authorization header for the DICOMweb server of a partner: never log it."""
+        secret = self.dicomweb_secrets.get(ae_title)
+        return None if secret is None else authorization_header(secret)
 
     @property
     def embedded(self) -> EmbeddedPlaces:
@@ -256,6 +263,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             "data": data.resolve(),
             "dimse_passcodes": parse_passcodes(passcodes) if passcodes else {},
             "http_tokens": parse_tokens(tokens) if tokens else {},
+            "dicomweb_secrets": parse_web_secrets(
+                environ.get("GANTRY_DICOMWEB_SECRETS") or "{}", configuration.partners
+            ),
             "folder": file.parent if file else Path(),
             "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),
         }

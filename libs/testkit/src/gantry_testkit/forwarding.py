@@ -14,6 +14,9 @@ from gantry_archive.forwarding import Sending
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
+from gantry_archive.web_connection import WebPlace
+from gantry_archive.web_destinations import WebDestination
+from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.deliveries import RetryPolicy
 from gantry_domain.file_meta import parse_file_meta
@@ -121,6 +124,30 @@ class ForwardingArchive:
         claimed = self.claim(to)
         assert claimed is not None
         return self.sending(port, claimed, policy, window=window, prove=prove).run()
+
+    def send_web(
+        self,
+        base: str,
+        *,
+        to: str = "PEER",
+        authorization: str | None = None,
+        tls: OutgoingTLS | None = None,
+    ) -> Sending:
+        """Claim what is due for a destination and send one round of it over STOW-RS."""
+        claimed = self.claim(to)
+        assert claimed is not None
+        place = WebPlace(base=base, authorization=authorization, tls=tls or OutgoingTLS())
+        sending = Sending(
+            claim=claimed,
+            destination=WebDestination(ae_title=to, place=place),
+            engine=self.engine,
+            store=self.store,
+            timeouts=TIMEOUTS,
+            policy=POLICY,
+            observer=self,
+        )
+        sending.run()
+        return sending
 
     def line(self, pk: int) -> lists.DeliveryLine:
         """A delivery as people see it."""

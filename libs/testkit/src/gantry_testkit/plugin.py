@@ -22,6 +22,7 @@ from gantry_testkit.hostile_peer import Hostile, HostilePeer
 from gantry_testkit.postgres import PostgresServer
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import CT_IMAGE
+from gantry_testkit.stow_peer import Answer, StowPeer
 
 _numbers = itertools.count(1)
 
@@ -142,6 +143,20 @@ def start_scp() -> Iterator[Callable[..., AnsweringScp]]:
     ) -> AnsweringScp:
         accepted = contexts or {CT_IMAGE: [EXPLICIT_VR_LITTLE_ENDIAN]}
         peers.append(AnsweringScp(answer, accepted, port=port))
+        return peers[-1]
+
+    yield start
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture
+def start_stow() -> Iterator[Callable[[Answer], StowPeer]]:
+    """Starts DICOMweb servers that answer as they are told."""
+    peers: list[StowPeer] = []
+
+    def start(answer: Answer) -> StowPeer:
+        peers.append(StowPeer(answer))
         return peers[-1]
 
     yield start

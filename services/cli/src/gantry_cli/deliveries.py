@@ -235,7 +235,7 @@ def _line(engine: Engine, pk: int) -> lists.DeliveryLine:
 
 
 def _check_destination(settings: Settings, title: str) -> None:
-    known = [partner.ae_title for partner in settings.partners if partner.address]
+    known = [partner.ae_title for partner in settings.partners if partner.takes_deliveries]
     if title not in known:
         hint = did_you_mean(title, known) if known else "; none is configured"
         raise ConfigurationError(f"no partner with an address is called {title}{hint}")

@@ -50,7 +50,7 @@ def resume(settings: Settings, title: str) -> int:
 
 
 def _titles(settings: Settings) -> list[str]:
-    return [partner.ae_title for partner in settings.partners if partner.address is not None]
+    return [partner.ae_title for partner in settings.partners if partner.takes_deliveries]
 
 
 def _check(settings: Settings, title: str) -> None:

@@ -19,6 +19,6 @@ def delivery_door(settings: Settings) -> DeliveryDoor:
     alone = settings.listen.loopback and not settings.http.trusted_proxies
     alone = alone and not settings.http.public_url
     return DeliveryDoor(
-        tuple(partner.ae_title for partner in settings.partners if partner.address is not None),
+        tuple(partner.ae_title for partner in settings.partners if partner.takes_deliveries),
         settings.web_clients_sign_in or alone,
     )

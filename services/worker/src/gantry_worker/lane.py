@@ -12,30 +12,30 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.destinations import Destination
 from gantry_archive.forwarding import Sending
-from gantry_dimse.contexts import MESSAGE_SYNTAXES
+from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import (
     AssociationLost,
     AssociationRejected,
-    NoAcceptedContext,
     Unreachable,
 )
-from gantry_dimse.proposals import ProposedContext
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.deliveries import DeliveryState, RetryPolicy
 from gantry_domain.errors import TransientError
-from gantry_domain.sop_classes import VERIFICATION
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.delivery_leases import Claim, ItemOutcome, LeaseLost, claim, renew
-from gantry_stores.index.lanes import claim_probe, lane_failed, lane_works, stopped_lanes
+from gantry_stores.index.lanes import (
+    claim_probe,
+    lane_failed,
+    lane_works,
+    leave_alone,
+    stopped_lanes,
+)
 from gantry_stores.objects import ObjectStore
 from gantry_worker import forward_metrics as metrics
 
 log = get_logger(__name__)
-
-_VERIFICATION = (ProposedContext(VERIFICATION, MESSAGE_SYNTAXES),)
 
 _RENEW_SECONDS = 1.0
 _AFTER_A_FAILURE_SECONDS = 1.0
@@ -111,7 +111,7 @@ class Lane:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: AnyDestination,
         *,
         engine: Engine,
         store: Callable[[], ObjectStore],
@@ -124,8 +124,8 @@ class Lane:
         stopping: threading.Event,
     ) -> None:
         """`store` raises a `TransientError` while there is none. After `open_after` rounds in a row
-        that found nobody nothing is tried but a C-ECHO. `zone`: of the destination's times of the
-        day."""
+        that found nobody nothing is tried but whether somebody is there. `zone`: of the
+        destination's times of the day."""
         self.destination = destination
         self._engine = engine
         self._store = store
@@ -186,7 +186,7 @@ class Lane:
             try:
                 if self._probe_due.is_set():
                     self._probe_due.clear()
-                    self._try_by_echo()
+                    self._probe()
                 while not self._stopping.is_set() and (claimed := self._claim()) is not None:
                     self._wake.set()  # there may be more, for a thread that is free
                     self._send(claimed)
@@ -212,16 +212,13 @@ class Lane:
                 only_pushed=self.only_pushed,
             )
 
-    def _try_by_echo(self) -> None:
+    def _probe(self) -> None:
         title = self.destination.ae_title
         with transaction(self._engine) as connection:
             if not claim_probe(connection, title, policy=self._policy):
                 return
         try:
-            with self.destination.associate(_VERIFICATION, self._timeouts) as association:
-                association.echo()
-        except NoAcceptedContext:
-            pass  # it is there, and that is all that was to be known
+            self.destination.probe(self._timeouts)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
             metrics.PROBES.labels(title, "nobody").inc()
             log.info("destination_still_away", destination=title, reason=str(error))
@@ -231,7 +228,12 @@ class Lane:
 
     def _note(self, sending: Sending) -> None:
         """Whether anybody was there counts for the lane as a whole."""
-        if sending.associated:
+        if sending.wait:
+            title, reason = self.destination.ae_title, str(sending.nobody_there)
+            with transaction(self._engine) as connection:
+                leave_alone(connection, title, reason=reason, wait=sending.wait)
+            log.info("destination_asks_to_wait", destination=title)
+        elif sending.associated:
             self._note_works()
         elif sending.nobody_there is not None:
             title = self.destination.ae_title

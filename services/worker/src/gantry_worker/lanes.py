@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import plan_routes
-from gantry_archive.destinations import destination_timeouts, destinations
+from gantry_archive.destinations import destination_timeouts
+from gantry_archive.web_destinations import sendable
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import TransientError
 from gantry_runtime.entry import run
@@ -70,7 +71,7 @@ class Forwarding:
         self._settings = settings
         self._process = process
         forward = settings.forward
-        known = destinations(settings)
+        known = sendable(settings)
         threads = len(known) * forward.concurrency
         self._engine: Engine = make_engine(
             settings.database_url,

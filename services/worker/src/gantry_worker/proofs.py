@@ -8,13 +8,14 @@ from datetime import timedelta
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.destinations import Destination, destination_timeouts, destinations
+from gantry_archive.destinations import Destination, destination_timeouts
 from gantry_archive.proving import (
     CommitmentRefused,
     ReportHearer,
     ask_for_commitment,
     find_instances,
 )
+from gantry_archive.web_destinations import AnyDestination, SearchFailed, sendable
 from gantry_dimse.find_and_move import FindRefused
 from gantry_dimse.peer_errors import (
     AssociationLost,
@@ -45,7 +46,7 @@ class Proofs:
         self._section = settings.forward.proof
         self._policy = settings.forward.retry_policy()
         self._timeouts = destination_timeouts(settings)
-        self._destinations = destinations(settings)
+        self._destinations = sendable(settings)
         self._engine: Engine = make_engine(
             settings.database_url, pool_size=1 + _ASKERS, application_name="gantry-proofs"
         )
@@ -92,11 +93,10 @@ class Proofs:
             return
         reason: str | None = None
         try:
-            outcome = (
-                self._find(proof, destination)
-                if proof.kind == "find"
-                else self._ask(proof, destination)
-            )
+            if proof.kind == "commitment" and isinstance(destination, Destination):
+                outcome = self._ask(proof, destination)
+            else:
+                outcome = self._find(proof, destination)
         except (
             Unreachable,
             AssociationRejected,
@@ -104,6 +104,7 @@ class Proofs:
             NoAcceptedContext,
             CommitmentRefused,
             FindRefused,
+            SearchFailed,
         ) as error:
             if proof.age >= self._policy.give_up_after:
                 self._fail(proof, f"gave up: {error}")
@@ -136,7 +137,7 @@ class Proofs:
             )
         return "asked"
 
-    def _find(self, proof: Proof, destination: Destination) -> str:
+    def _find(self, proof: Proof, destination: AnyDestination) -> str:
         with transaction(self._engine) as connection:
             found = rows.unproved(connection, proof.delivery_pk)
         there = find_instances(proof, found, destination=destination, timeouts=self._timeouts)

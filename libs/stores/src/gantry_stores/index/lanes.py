@@ -1,4 +1,4 @@
-"""Lanes as a whole: paused by people, left alone while nobody answers, tried by a C-ECHO.
+"""Lanes as a whole: paused by people, left alone while nobody answers, tried now and then.
 
     closed ──so many rounds in a row found nobody──▶ open ──a probe is answered──▶ closed
                                                       └── probe: not yet ──┘
@@ -32,6 +32,14 @@ _FAILED = """
 _OPEN = """
     UPDATE lane SET opened_at = now(), probe_at = now() + :delay, probes = 0
     WHERE destination = :destination AND opened_at IS NULL
+"""
+
+_LEAVE_ALONE = """
+    INSERT INTO lane AS l (destination, failures, reason, opened_at, probe_at)
+    VALUES (:destination, 1, :reason, now(), now() + :wait)
+    ON CONFLICT (destination) DO UPDATE
+    SET reason = excluded.reason, opened_at = coalesce(l.opened_at, now()),
+        probe_at = greatest(l.probe_at, excluded.probe_at)
 """
 
 # It is tried at once; what failed for another reason is due earlier than it would be.
@@ -112,6 +120,12 @@ def lane_failed(
         return False
     values = {"destination": destination, "delay": policy.longest_delay(1)}
     return bool(connection.execute(sa.text(_OPEN), values).rowcount)
+
+
+def leave_alone(connection: Connection, destination: str, *, reason: str, wait: timedelta) -> None:
+    """It asked to hear nothing for so long: the lane is open until then."""
+    values = {"destination": destination, "reason": reason, "wait": wait}
+    connection.execute(sa.text(_LEAVE_ALONE), values)
 
 
 def lane_works(connection: Connection, destination: str) -> bool:
