@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0030"
+revision = "0022"
 down_revision = "0021"
 
 _OPEN_CORRECTION = "origin = 'correction' AND state IN ('waiting', 'sending', 'failed')"
