@@ -127,7 +127,6 @@ class WebCarrier:
         start, end = before.encode() + meta, f"\r\n--{boundary}--\r\n".encode()
         contexts = NegotiatedContexts([NegotiatedContext(1, stored.SOPClassUID, syntax)])
         with prepared(stored, contexts, store=self.store) as ready:
-            as_stored = syntax == stored.TransferSyntaxUID
             counted = _Counted()
             answer = self._connection.request(
                 "POST",
@@ -139,11 +138,7 @@ class WebCarrier:
                     )
                 ],
                 body=_joined(start, counted.through(iter(ready.chunks)), end),
-                size=(
-                    len(start) + stored.size - stored.dataset_offset + len(end)
-                    if as_stored
-                    else None
-                ),
+                size=None if ready.size is None else len(start) + ready.size + len(end),
             )
         return _read(answer, SOPInstanceUID), counted.bytes
 

@@ -52,10 +52,12 @@ def why_unsent(error: Exception | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The context in which an instance is sent, and its data set in the context's syntax."""
+    """The context in which an instance is sent, and its data set in the context's syntax; `size`:
+    its bytes, where they are known before."""
 
     context: NegotiatedContext
     chunks: Iterable[bytes]
+    size: int | None = None
 
 
 class Prepare(Protocol):
@@ -80,7 +82,8 @@ def prepared(
     if as_stored is not None:
         source = outgoing(stored, store=store)
         chunks = source.chunks(source.dataset_offset)
-        yield Prepared(as_stored, _whole(chunks, source.size - source.dataset_offset))
+        size = source.size - source.dataset_offset
+        yield Prepared(as_stored, _whole(chunks, size), size)
         return
     context = contexts.fallback(stored.SOPClassUID)
     if context is None:
