@@ -18,7 +18,7 @@ from gantry_domain.keys import object_key
 from gantry_ingress.committing import commitment_operations
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import commitments as commitment_rows
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.commitment import Pair, Requester, action_information
 from gantry_testkit.door import Door
@@ -96,13 +96,6 @@ class Scene:
     def close(self) -> None:
         self.door.server.close()
         self.threads.shutdown()
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,6 @@ LIMITS = "hl7: {max_message_size: 200kB, message_timeout: 1s, max_connections: 1
 
 
 @pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=10)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
 def door(module_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersDoor]:
     with orders_door(module_engine, tmp_path_factory.mktemp("orders"), LIMITS) as door:
         yield door

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from gantry_archive.dimse_door import server_tls
 from gantry_runtime.metrics import sample
 from gantry_runtime.settings import load_settings
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.order_tables import order_
 from gantry_testkit.certificates import Authority
 from gantry_testkit.hl7_samples import order_message
@@ -29,13 +29,6 @@ from gantry_testkit.orders_door import (
 )
 from gantry_testkit.waiting import until
 from gantry_worklist.hl7 import make_listener
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=6)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.completeness import QuietTimes
 from gantry_domain.sight import Sight
-from gantry_stores.index.database import make_engine
 from gantry_stores.index.events import events_after, publish, read_feed
 from gantry_stores.objects import DirectoryStore, ObjectStore
 from gantry_testkit.hl7_samples import order_message, patient_message
@@ -31,13 +30,6 @@ QUIET = QuietTimes(5 * MINUTE, longest=30 * MINUTE)
 COMPLETE = """
     SELECT coalesce(completed_revision = revision, false) FROM study WHERE study_instance_uid = :uid
 """
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

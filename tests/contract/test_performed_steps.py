@@ -11,7 +11,7 @@ from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
 from gantry_runtime.metrics import sample
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.order_tables import performed_step
 from gantry_testkit.hl7_samples import order_message
 from gantry_testkit.modality import (
@@ -33,13 +33,6 @@ CONFIGURATION = """
 partners:
   - {ae_title: CAMERA, may: [store]}
 """
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

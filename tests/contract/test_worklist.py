@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydicom import Dataset
 from sqlalchemy.engine import Engine
 
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_testkit.hl7_samples import order_message
 from gantry_testkit.modality import CONTEXTS, WORKLIST, asked, question, tell
 from gantry_testkit.orders_door import OrdersDoor, orders_door
@@ -34,13 +34,6 @@ partners:
   - {ae_title: FUSSY, empty_sequences: item}
   - {ae_title: CAMERA, may: [store]}
 """
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from gantry_archive.destinations import Destination
 from gantry_archive.polling import PollOutcome, PollSource, ask_worklist, take_over
 from gantry_dimse.peer_errors import Unreachable
-from gantry_stores.index.database import make_engine, transaction
+from gantry_stores.index.database import transaction
 from gantry_stores.index.order_tables import order_, order_patient, order_step
 from gantry_stores.index.orders.polls import claim_poll, last_poll_at
 from gantry_testkit.forwarding import TIMEOUTS
@@ -31,13 +31,6 @@ from gantry_testkit.waiting import until
 NOW = datetime(2030, 1, 5, 9, tzinfo=UTC)
 START = "20300105143000"
 TAKEN, UNCHANGED, REFUSED, CANCELLED = PollOutcome
-
-
-@pytest.fixture(scope="module")
-def module_engine(module_postgres_url: str) -> Iterator[Engine]:
-    engine = make_engine(module_postgres_url, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gantry_archive.destinations import Destination
-from gantry_dimse.event_reports import EventAssociation
+from gantry_dimse.event_reports import EventAssociation, event_contexts
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.commitment import (
     COMMITMENT_INSTANCE,
@@ -43,12 +43,12 @@ def tell_over_new_association(
     Raises `Unreachable`, `AssociationRejected`, `NoAcceptedContext` or `AssociationLost`.
     """
     report = report_of(commitment.TransactionUID, commitment.references, commitment.failed)
-    with EventAssociation.open_for(
-        STORAGE_COMMITMENT_PUSH,
+    with EventAssociation.open(
         host=destination.host,
         port=destination.port,
         calling_ae=commitment.called_ae,
         called_ae=destination.ae_title,
+        contexts=event_contexts(STORAGE_COMMITMENT_PUSH),
         timeouts=timeouts,
         tls=destination.tls,
     ) as assoc:

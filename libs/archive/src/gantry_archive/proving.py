@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
 from gantry_archive.web_destinations import AnyDestination, WebDestination
-from gantry_dimse.commitment_scu import CommitmentAssociation, EventReport
+from gantry_dimse.commitment_scu import COMMITMENT_CONTEXTS, CommitmentAssociation, EventReport
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, QueryAssociation
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.commitment import (
@@ -115,11 +115,12 @@ def ask_for_commitment(
         request = CommitmentRequest(f"2.25.{uuid4().int}", tuple(part))
         with transaction(hearer.engine) as connection:
             proofs.note_request(connection, proof.delivery_pk, request.TransactionUID)
-        with CommitmentAssociation.open_for_commitment(
+        with CommitmentAssociation.open(
             host=destination.host,
             port=destination.port,
             calling_ae=destination.calling_ae,
             called_ae=destination.ae_title,
+            contexts=COMMITMENT_CONTEXTS,
             timeouts=timeouts,
             tls=destination.tls,
         ) as assoc:

@@ -7,7 +7,6 @@ J.3.3); some report before they have answered the request.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 from gantry_dimse import command_sets as cs
 from gantry_dimse.command import (
@@ -20,10 +19,8 @@ from gantry_dimse.command import (
     encode_response,
 )
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
-from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import PeerBrokeProtocol, PeerClosed, PeerTimedOut
 from gantry_dimse.proposals import ProposedContext
-from gantry_dimse.requesting import Timeouts
 from gantry_dimse.requestor import PeerRequest, RequestorAssociation, Response, read_answer
 from gantry_domain.commitment import (
     COMMITMENT_INSTANCE,
@@ -52,35 +49,12 @@ class _Heard:
     reports: int = field(default=0)
 
 
+COMMITMENT_CONTEXTS = (ProposedContext(STORAGE_COMMITMENT_PUSH, MESSAGE_SYNTAXES),)
+"""What a `CommitmentAssociation` is opened with: we are the SCU."""
+
+
 class CommitmentAssociation(RequestorAssociation):
     """An association on which we ask for storage commitment."""
-
-    @classmethod
-    def open_for_commitment(
-        cls,
-        *,
-        host: str,
-        port: int,
-        calling_ae: str,
-        called_ae: str,
-        timeouts: Timeouts,
-        tls: OutgoingTLS | None = None,
-    ) -> Self:
-        """As its SCU. Raises as `open`."""
-        return cls.open(
-            host=host,
-            port=port,
-            calling_ae=calling_ae,
-            called_ae=called_ae,
-            contexts=[ProposedContext(STORAGE_COMMITMENT_PUSH, MESSAGE_SYNTAXES)],
-            timeouts=timeouts,
-            tls=tls,
-        )
-
-    @property
-    def transfer_syntax(self) -> str:
-        """That of data sets: what the peer chose."""
-        return self._contexts.accepted[0].TransferSyntaxUID
 
     def request(self, encoded: bytes, hear: Hear, *, wait: float) -> tuple[int, bool]:
         """Send a request: the status of its answer, and whether a report was heard.

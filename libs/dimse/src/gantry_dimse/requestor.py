@@ -110,6 +110,11 @@ class RequestorAssociation:
         """What the peer accepted."""
         return self._contexts
 
+    @property
+    def transfer_syntax(self) -> str:
+        """That of data sets where one context was proposed: what the peer chose."""
+        return self._contexts.accepted[0].TransferSyntaxUID
+
     def release(self) -> None:
         """End the association in good order (PS3.8 7.2).
 

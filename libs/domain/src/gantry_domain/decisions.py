@@ -10,7 +10,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from gantry_domain.corrections import Correction, in_order
 from gantry_domain.policies.standing import Standing
 
 
@@ -81,12 +80,3 @@ def standing_of(decisions: Iterable[StudyDecision]) -> Standing:
             case DecisionKind.CORRECT:
                 pass  # the rules are given the values themselves
     return Standing(linked=linked, accepted=frozenset(accepted), released=released, refused=refused)
-
-
-def corrections_of(decisions: Iterable[StudyDecision]) -> tuple[Correction, ...]:
-    """The corrections among decisions that nobody took back, in their order."""
-    return in_order(
-        Correction(decision.id, decision.corrected)
-        for decision in decisions
-        if decision.kind is DecisionKind.CORRECT
-    )
