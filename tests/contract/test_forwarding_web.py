@@ -1,22 +1,28 @@
 """Deliveries over STOW-RS: to our own server, to Orthanc, and to one that does what it wants."""
 
+import io
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from sqlalchemy.engine import Engine
 
+from gantry_archive.deciding import Decider
+from gantry_domain.decisions import DecisionKind
 from gantry_domain.deliveries import DeliveryState
 from gantry_query.access import Client, Right, TokenAccess
+from gantry_stores.index.database import transaction
+from gantry_stores.index.judged_studies import find_judged
 from gantry_stores.objects import ObjectStore
 from gantry_testkit.forwarding import TIMEOUTS, ForwardingArchive
 from gantry_testkit.peers import orthanc
 from gantry_testkit.ports import free_port
-from gantry_testkit.stored import rows
+from gantry_testkit.stored import NO_POLICIES, rows
 from gantry_testkit.stow_peer import Answer, Asked, Said, StowPeer, failed, stored
 
 DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
@@ -95,6 +101,31 @@ def test_a_syntax_that_is_not_taken_is_converted_and_not_tried_again(
     assert [each.syntax for each in peer.posted] == [RLE, EXPLICIT]
     assert peer.posted[1].headers["Transfer-Encoding"] == "chunked"
     assert int(peer.posted[0].headers["Content-Length"]) > len(peer.posted[0].files[0])
+
+
+def test_what_is_corrected_goes_out_corrected_and_of_the_length_that_is_told(
+    archive: ForwardingArchive, start_stow: Callable[[Answer], StowPeer]
+) -> None:
+    peer = start_stow(stored)
+    study, _ = archive.study(images=1)
+    pk = archive.push(study)
+    with transaction(archive.engine) as connection:
+        (found,) = find_judged(connection, study)
+    Decider(store=archive.store, engine=archive.engine, policies=NO_POLICIES, feed=None).decide(
+        found,
+        DecisionKind.CORRECT,
+        corrected={"PatientID": "A-much-longer-identifier"},
+        by="Dr Ho",
+        reason="mistyped",
+    )
+    archive.send_web(peer.base)
+    assert archive.line(pk).state is DeliveryState.DELIVERED, archive.items(pk)
+    (posted,) = peer.posted
+    assert int(posted.headers["Content-Length"]) > len(posted.files[0])
+    ds = pydicom.dcmread(io.BytesIO(posted.files[0]))
+    assert ds.PatientID == "A-much-longer-identifier"
+    assert len(ds.OriginalAttributesSequence) == 1
+    assert ds.PixelData
 
 
 @pytest.mark.parametrize(
