@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from gantry_domain.attributes import BY_KEYWORD, Level
-from gantry_domain.query import BadQuery, Key, OneOf, Order, PageRequest, Query
+from gantry_domain.query import BadQuery, Key, OneOf, Order, PageRequest, Query, parse_test
 from gantry_domain.sight import Sight
 from gantry_stores.index.database import make_engine
 from gantry_stores.index.search import (
@@ -18,6 +18,7 @@ from gantry_stores.index.search import (
     count,
     headers_of,
     instances_of,
+    newest,
     search,
     study_state,
     transfer_syntaxes_of,
@@ -127,6 +128,34 @@ def test_offsets_over_what_does_not_change(engine):
             left = count(engine, query, sight=Sight("main"), limit=50)
             assert left == min(50, max(0, len(everything) - offset))
         assert pieces == everything
+
+
+@pytest.mark.parametrize("looked_at", [1, 12, 1000])
+def test_names_that_many_have_come_newest_first(engine, monkeypatch, looked_at):
+    """However many of the newest are looked at first: some pages are whole there, others not."""
+    monkeypatch.setattr(newest, "LOOKED_AT", looked_at)
+    chance, family = random.Random(looked_at), f"q{looked_at % 97:02}"
+    wanted, made = [], []
+    for number in range(60):
+        uid = f"2.{looked_at}.{number}"
+        # Those with the name lie close together at some places, and far apart at others.
+        named = chance.random() < (0.9 if number % 30 < 15 else 0.1)
+        wanted += [uid] if named else []
+        values = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1", "Modality": "CT"}
+        values |= {"SOPInstanceUID": f"{uid}.1.1", "StudyDate": f"{2099 - number}0101"}
+        made.append(indexed(values | {"PatientName": f"{family if named else 'other'}^x"}))
+    fill(engine, made)
+    name = BY_KEYWORD["PatientName"]
+    key = Key(name, parse_test(name, f"*{family}*", parameter="PatientName"))
+    found, after = [], None
+    while True:
+        query = query_of(Level.STUDY, PageRequest(limit=4, after=after), key)
+        assert newest.may_be_frequent(query)
+        uids, after = uids_of(engine, query)
+        found += uids
+        if after is None:
+            break
+    assert found == wanted
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from gantry_query import metrics
 from gantry_stores.index.search import Page, Searching, search
 
 # The first answers come soon; later pages are worth their statement.
-_FIRST_PAGE = 100
+_FIRST_PAGE = 250
 _PAGE = 1000
 
 # How long an answer is waited for before the peer is listened to again, in seconds.

@@ -13,7 +13,8 @@ from gantry_domain.attributes import Level
 from gantry_domain.query import Query
 from gantry_domain.sight import Sight
 from gantry_stores.index.asking import Asking, ask
-from gantry_stores.index.search.conditions import condition
+from gantry_stores.index.search.conditions import both, condition
+from gantry_stores.index.search.newest import may_be_frequent, newest_first
 from gantry_stores.index.search.rows import SOURCES, Document, Shape, shape_of
 from gantry_stores.index.search.seeing import seen
 from gantry_stores.index.search.sorting import (
@@ -28,10 +29,10 @@ from gantry_stores.index.search.sorting import (
 from gantry_stores.index.values import Values
 
 _STUDIES = "study"
-_SERIES = f"{_STUDIES} JOIN series ON series.study_pk = study.pk"
-_TABLES = {
-    Level.PATIENT: _STUDIES,
-    Level.STUDY: _STUDIES,
+_SERIES = " JOIN series ON series.study_pk = study.pk"
+_JOINED = {
+    Level.PATIENT: "",
+    Level.STUDY: "",
     Level.SERIES: _SERIES,
     Level.INSTANCE: f"{_SERIES} JOIN instance ON instance.series_pk = series.pk",
 }
@@ -116,7 +117,7 @@ def count(engine: Engine, query: Query, *, sight: Sight, limit: int) -> int:
     chosen = f"DISTINCT {PATIENT}" if query.level is Level.PATIENT else "1"
     conditions = _conditions(query, sight, terms_of(query), values)
     matches = (
-        f"SELECT {chosen} FROM {_TABLES[query.level]} WHERE {conditions}"
+        f"SELECT {chosen} FROM {_STUDIES}{_JOINED[query.level]} WHERE {conditions}"
         f" LIMIT {values.number(limit)} OFFSET {values.number(query.page.offset)}"
     )
     ((counted,),) = ask(engine, f"SELECT count(*) FROM ({matches}) AS matches", values)
@@ -133,13 +134,21 @@ def _page_of(query: Query, sight: Sight, terms: tuple[Term, ...], shape: Shape) 
         # Studies are what is searched: of each patient the newest that matches.
         named = f"DISTINCT ON ({PATIENT}) {named}"
         order = (*terms, *terms_of(replace(query, level=Level.STUDY)))
-    matches = (
-        f"SELECT {named} FROM {_source(query.level, shape)}"
-        f" WHERE {_conditions(query, sight, terms, values)} {order_by(order)}"
-        f" LIMIT {values.number(page.limit + 1)}"
-    )
+    conditions = _conditions(query, sight, terms, values)
+    limit = values.number(page.limit + 1)
+
+    def matches(studies: str, condition: str) -> str:
+        return (
+            f"SELECT {named} FROM {_source(query.level, shape, studies)}"
+            f" WHERE {condition} AND {conditions} {order_by(order)} LIMIT {limit}"
+        )
+
+    before, found = "", matches(_STUDIES, "true")
+    if may_be_frequent(query):
+        shown = both(_seen(query, sight, terms, values))
+        before, found = newest_first(matches, seen=shown, order=order_by(order), limit=limit)
     if page.offset:
-        matches += f" OFFSET {values.number(page.offset)}"
+        found += f" OFFSET {values.number(page.offset)}"
     # What becomes of a column is done for the matches of the page alone: JSON is turned into text
     # before matches are sorted, where that stands in the same SELECT.
     chosen = [shape.chosen(f"c{number}", number) for number in range(len(columns))]
@@ -147,12 +156,13 @@ def _page_of(query: Query, sight: Sight, terms: tuple[Term, ...], shape: Shape) 
         replace(term, expression=f"c{number}")
         for number, term in enumerate(terms, start=len(shape.columns))
     ]
-    text = f"SELECT {', '.join(chosen)} FROM ({matches}) AS page {order_by(again)}"
+    text = f"{before}SELECT {', '.join(chosen)} FROM ({found}) AS page {order_by(again)}"
     return Statement(text, values)
 
 
-def _source(level: Level, shape: Shape) -> str:
-    tables = _TABLES[level]
+def _source(level: Level, shape: Shape, studies: str) -> str:
+    """What is selected from; `studies` is the table of studies, or what stands for it."""
+    tables = studies + _JOINED[level]
     if shape.needs_object:
         tables += " JOIN object ON object.id = instance.object_id"
     if shape.needs_header:
@@ -161,11 +171,16 @@ def _source(level: Level, shape: Shape) -> str:
 
 
 def _conditions(query: Query, sight: Sight, terms: tuple[Term, ...], values: Values) -> str:
+    keys = [condition(key, values) for key in query.keys]
+    return both([*_seen(query, sight, terms, values), *keys])
+
+
+def _seen(query: Query, sight: Sight, terms: tuple[Term, ...], values: Values) -> list[str]:
+    """What is seen, from where the page begins."""
     conditions = seen(sight, values)
     if query.level is Level.INSTANCE:
         conditions.append(f"instance.partition = {values.text(sight.partition)}")
-    conditions += [condition(key, values) for key in query.keys]
     if query.page.after is not None:
         place = decode_cursor(terms, query.page.after)
         conditions.append(continuation(terms, place, values))
-    return " AND ".join(conditions)
+    return conditions
