@@ -2,25 +2,29 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Engine
 
-from gantry_archive.delivery import Planned, plan_routes
+from gantry_archive.delivery import Planned, plan_early, plan_routes
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_archive.reindex import reindex
+from gantry_domain.day_times import parse_week_span
 from gantry_domain.keys import OBJECTS, parse_object_key
 from gantry_domain.receipts import Receipt
-from gantry_domain.routes import Route
+from gantry_domain.routes import Route, Trigger
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.stored import NO_POLICIES, image, new_uid, receipts, rows, stage
 
 ALL = Route(name="all", send_to=("READING",))
+AT_ONCE = Route(name="at-once", send_to=("READING",), trigger=Trigger.INSTANCE)
+SERIES = Route(name="series", send_to=("READING",), trigger=Trigger.SERIES)
 NOTHING = Planned(0, 0)
 
 
@@ -32,10 +36,15 @@ class Archive:
         self.store = store
 
     def receive(
-        self, study: str | None = None, *, calling_ae: str = "CT01", complete: bool = True
+        self,
+        study: str | None = None,
+        *,
+        calling_ae: str = "CT01",
+        complete: bool = True,
+        **values: str,
     ) -> str:
         """One more image of a study: its UID."""
-        ds = image(StudyInstanceUID=study or new_uid(), StudyDescription="Thorax")
+        ds = image(StudyInstanceUID=study or new_uid(), StudyDescription="Thorax", **values)
         sent = stage(self.store, ds, calling_ae=calling_ae)
         index_batch(receipts([sent]), store=self.store, engine=self.engine, rules=ReadingRules())
         judge_studies(self.engine, NO_POLICIES)
@@ -51,6 +60,14 @@ class Archive:
 
     def plan(self, *routes: Route) -> Planned:
         return plan_routes(self.engine, routes)
+
+    def plan_early(self, *routes: Route, seconds: float = 0) -> Planned:
+        """As if it were so many seconds later; a series is quiet after a minute."""
+        rows(
+            self.engine, "UPDATE beginning SET all_indexed_until = now() + interval '1h' RETURNING 1"
+        )
+        now = datetime.now(UTC) + timedelta(seconds=seconds)
+        return plan_early(self.engine, routes, series_quiet=timedelta(minutes=1), now=now)
 
     def deliveries(self) -> list[tuple[str, str, str, int]]:
         """Destination, study, state and number of items of each delivery."""
@@ -259,3 +276,89 @@ def test_what_was_stored_before_the_index_was_made_is_not_sent_again(
     anew.receive(study)
     assert anew.plan(ALL) == Planned(1, 1)
     engine.dispose()
+
+
+def test_an_instance_leaves_as_it_comes_and_none_goes_twice_when_its_study_is_complete(
+    archive: Archive,
+) -> None:
+    study = archive.receive(complete=False)
+    assert archive.plan_early(AT_ONCE, ALL) == Planned(1, 1)
+    assert archive.plan_early(AT_ONCE, ALL) == NOTHING
+    archive.settle("delivered")
+    archive.receive(study, complete=False)
+    assert archive.plan_early(AT_ONCE, ALL) == Planned(1, 1)
+    assert archive.deliveries() == [("READING", study, "waiting", 2)]
+    archive.settle("delivered")
+    archive.complete()
+    assert archive.plan_early(AT_ONCE, ALL) == NOTHING
+    assert archive.plan(AT_ONCE, ALL) == Planned(1, 0)
+    assert archive.deliveries() == [("READING", study, "delivered", 2)]
+
+
+def test_a_series_leaves_when_it_is_quiet_while_its_study_still_comes(archive: Archive) -> None:
+    study, first, second = new_uid(), new_uid(), new_uid()
+    archive.receive(study, complete=False, SeriesInstanceUID=first)
+    assert archive.plan_early(SERIES) == Planned(1, 0)
+    assert archive.plan_early(SERIES, seconds=30) == NOTHING
+    rows(archive.engine, "UPDATE object SET indexed_at = indexed_at - interval '50s' RETURNING 1")
+    archive.receive(study, complete=False, SeriesInstanceUID=second)
+    assert archive.plan_early(SERIES, seconds=15) == Planned(1, 1)
+    found = rows(
+        archive.engine,
+        "SELECT s.series_instance_uid FROM delivery_item p"
+        " JOIN instance i USING (sop_instance_uid) JOIN series s ON s.pk = i.series_pk",
+    )
+    assert found == [(first,)]
+    archive.settle("delivered")
+    assert archive.plan_early(SERIES, seconds=62) == Planned(1, 1)
+    assert archive.plan_early(SERIES, seconds=99) == NOTHING
+    assert archive.deliveries() == [("READING", study, "waiting", 2)]
+
+
+def test_what_is_held_does_not_leave_early_and_goes_when_it_is_accepted(archive: Archive) -> None:
+    archive.receive(complete=False)
+    rows(archive.engine, "UPDATE study SET verdict = 'held' RETURNING pk")
+    assert archive.plan_early(AT_ONCE) == NOTHING
+    rows(archive.engine, "UPDATE study SET verdict = 'accepted', judged_revision = 0 RETURNING pk")
+    assert archive.plan_early(AT_ONCE) == NOTHING
+    rows(archive.engine, "UPDATE study SET judged_revision = revision RETURNING pk")
+    assert archive.plan_early(AT_ONCE) == Planned(1, 1)
+
+
+def test_a_route_for_instances_takes_those_of_its_class_and_sender_alone(archive: Archive) -> None:
+    study, wanted = new_uid(), new_uid()
+    archive.receive(study, complete=False)
+    archive.receive(study, complete=False, calling_ae="CT02")
+    archive.receive(study, complete=False, calling_ae="CT02", SOPInstanceUID=wanted, Modality="MR")
+    route = Route(
+        name="r",
+        send_to=("READING",),
+        when={"calling_ae": ("CT02",), "Modality": ("MR",)},
+        trigger=Trigger.INSTANCE,
+    )
+    assert archive.plan_early(route) == Planned(1, 1)
+    archive.complete()
+    assert archive.plan(route) == Planned(1, 0)
+    assert rows(archive.engine, "SELECT sop_instance_uid FROM delivery_item") == [(wanted,)]
+
+
+def test_priors_leave_with_the_first_of_a_study(archive: Archive) -> None:
+    prior = archive.receive(PatientID="P9", StudyDate="20200101")
+    archive.plan()
+    study = archive.receive(complete=False, PatientID="P9", StudyDate="20260101")
+    route = Route(name="r", send_to=("READING",), trigger=Trigger.INSTANCE, priors=1)
+    assert archive.plan_early(route) == Planned(1, 2)
+    assert {line[1] for line in archive.deliveries()} == {prior, study}
+
+
+def test_at_other_times_of_the_week_only_what_has_begun_goes_on(archive: Archive) -> None:
+    study = archive.receive()
+    now = datetime.now(UTC)
+    today, tomorrow = (f"{now + timedelta(days=days):%a}" for days in (0, 1))
+    route = Route(name="r", send_to=("READING",), during=(parse_week_span(tomorrow),))
+    assert archive.plan(route) == Planned(1, 0)
+    archive.receive(study)
+    assert archive.plan(Route(name="r", send_to=("READING",), during=(parse_week_span(today),)))
+    archive.receive(study)
+    assert archive.plan(route) == Planned(1, 1)
+    assert archive.deliveries() == [("READING", study, "waiting", 3)]

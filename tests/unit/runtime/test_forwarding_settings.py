@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gantry_domain.errors import ConfigurationError
-from gantry_domain.routes import Onward, StudyFacts, onward
+from gantry_domain.routes import Onward, StudyFacts, Trigger, onward
 from gantry_runtime.settings import Settings, load_settings
 
 PARTNER = "partners: [{ae_title: READING, address: 'reading.example:11112'}]\n"
@@ -100,3 +100,18 @@ def test_mistakes_are_one_line_with_the_name(tmp_path: Path, text: str, said: st
         load(tmp_path, text)
     assert said in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+def test_triggers_and_times_of_the_week(tmp_path: Path) -> None:
+    text = PARTNER + (
+        "routes: [{name: a, send_to: [READING], trigger: series, during: Mon-Fri 08:00-18:00}]\n"
+        "complete_after: {default: 5m, series: 20s}\n"
+    )
+    settings = load(tmp_path, text.replace("Mon-Fri 08:00-18:00", "[Mon-Fri 08:00-18:00]"))
+    (route,) = settings.route_table
+    assert route.trigger is Trigger.SERIES
+    assert len(route.during) == 1
+    assert settings.complete_after.series == timedelta(seconds=20)
+    for wrong, said in (("[Mon-Fri 8-18]", "time of the day"), ("[Mo]", "day of the week")):
+        with pytest.raises(ConfigurationError, match=said):
+            load(tmp_path, text.replace("Mon-Fri 08:00-18:00", wrong))

@@ -2,19 +2,23 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.errors import PermanentError
-from gantry_domain.routes import Route, onward
+from gantry_domain.route_parts import SeriesQuiet, leaving_early, leaving_whole
+from gantry_domain.routes import Route, Trigger
 from gantry_stores.index.database import transaction
-from gantry_stores.index.delivery_plans import (
-    Pushable,
-    find_pushable,
+from gantry_stores.index.delivery_plans import Pushable, find_pushable, plan_pushed, plan_routed
+from gantry_stores.index.quiet import all_indexed_until
+from gantry_stores.index.studies_to_route import (
+    StudyToRoute,
+    begun_destinations,
+    mark_asked_early,
     mark_routed,
-    plan_pushed,
-    plan_routed,
+    studies_to_ask_early,
     studies_to_route,
 )
 
@@ -44,9 +48,11 @@ class Pushed:
     created: bool
 
 
-def plan_routes(engine: Engine, routes: Sequence[Route], *, limit: int = 1000) -> Planned:
+def plan_routes(
+    engine: Engine, routes: Sequence[Route], *, limit: int = 1000, zone: tzinfo = UTC
+) -> Planned:
     """Ask the routes about every study that is complete and accepted and was not asked about since
-    it last changed; several workers may do so at once.
+    it last changed; several workers may do so at once. `zone`: of the routes' times of the week.
 
     A study without any route counts as asked too: a route that is added later is about what comes
     later. So does one that was stored before the index was made: whoever loses the database and
@@ -55,11 +61,17 @@ def plan_routes(engine: Engine, routes: Sequence[Route], *, limit: int = 1000) -
     studies = deliveries = 0
     while studies < limit:
         with transaction(engine) as connection:
-            found = studies_to_route(connection, limit=_AT_ONCE, with_senders=bool(routes))
+            found = studies_to_route(connection, limit=_AT_ONCE, with_parts=bool(routes))
             for study in found:
                 if study.older_than_index:
                     continue
-                for each in onward(routes, study.facts):
+                for each in leaving_whole(
+                    routes,
+                    study.facts,
+                    study.parts,
+                    moment=study.completed_at and study.completed_at.astimezone(zone),
+                    begun=_begun(connection, study, routes),
+                ):
                     deliveries += plan_routed(connection, study, each)
             if found:
                 mark_routed(connection, found)
@@ -67,6 +79,56 @@ def plan_routes(engine: Engine, routes: Sequence[Route], *, limit: int = 1000) -
         if len(found) < _AT_ONCE:
             break
     return Planned(studies, deliveries)
+
+
+def plan_early(
+    engine: Engine,
+    routes: Sequence[Route],
+    *,
+    series_quiet: timedelta,
+    limit: int = 1000,
+    zone: tzinfo = UTC,
+    now: datetime | None = None,
+) -> Planned:
+    """Ask the routes for series and instances about studies that are not complete, and accepted by
+    what is known of them; several workers may do so at once.
+
+    A series is quiet `series_quiet` after its last instance. What is missed here goes when the
+    study is complete. Raises `IndexUnavailable`.
+    """
+    early = [route for route in routes if route.trigger is not Trigger.COMPLETE]
+    if not early:
+        return Planned()
+    now = now or datetime.now(UTC)
+    studies = deliveries = 0
+    while studies < limit:
+        with transaction(engine) as connection:
+            quiet = SeriesQuiet(
+                now=now, quiet=series_quiet, all_indexed_until=all_indexed_until(connection)
+            )
+            found = studies_to_ask_early(connection, limit=_AT_ONCE, now=now)
+            for study in found:
+                leaving, due_at = leaving_early(
+                    early,
+                    study.facts,
+                    study.parts,
+                    quiet=quiet,
+                    moment=now.astimezone(zone),
+                    begun=_begun(connection, study, early),
+                )
+                for each in leaving:
+                    deliveries += plan_routed(connection, study, each)
+                mark_asked_early(connection, study, series_due_at=due_at)
+        studies += len(found)
+        if len(found) < _AT_ONCE:
+            break
+    return Planned(studies, deliveries)
+
+
+def _begun(connection: Connection, study: StudyToRoute, routes: Sequence[Route]) -> set[str]:
+    """Where something of the study went, of what routes send to at some times alone."""
+    titles = {title for route in routes if route.during for title in route.send_to}
+    return begun_destinations(connection, study, titles) if titles else set()
 
 
 def plan_push(engine: Engine, uid: str, destination: str, *, partitions: Collection[str]) -> Pushed:

@@ -26,7 +26,7 @@ from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.decisions import restore_decisions
-from gantry_stores.index.delivery_plans import mark_all_routed
+from gantry_stores.index.studies_to_route import mark_all_routed
 from gantry_stores.objects import ObjectStore
 
 log = get_logger(__name__)

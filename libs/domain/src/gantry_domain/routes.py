@@ -1,30 +1,37 @@
-"""Routes: which complete studies go to which destinations, decided from a few of their facts."""
+"""Routes: which studies, or parts of them, go to which destinations, decided from a few facts."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
 
+from gantry_domain.day_times import WeekSpan
 from gantry_domain.errors import ConfigurationError
 
 
 class Trigger(Enum):
-    """When a route takes a study."""
+    """When a route takes a study. Whatever it is, only what is accepted by then."""
 
     COMPLETE = "complete"
-    """Once it is complete and accepted; instances that come later are sent after it."""
+    """Once it is complete; instances that come later are sent after it."""
+    SERIES = "series"
+    """Each series once it is quiet, whatever else of the study still comes."""
+    INSTANCE = "instance"
+    """Each instance once it is indexed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFacts:
-    """What a route's conditions can ask of a study."""
+    """What a route's conditions can ask of a study, or of a part of it."""
 
     partition: str
     ModalitiesInStudy: tuple[str, ...] = ()
     SOPClassesInStudy: tuple[str, ...] = ()
     StudyDescription: str | None = None
+    SeriesDescriptions: tuple[str, ...] = ()
     calling_aes: tuple[str, ...] = ()
     """The AE titles that sent its instances."""
     called_aes: tuple[str, ...] = ()
@@ -37,7 +44,7 @@ def _values(value: str | None) -> tuple[str, ...]:
     return () if value is None else (value,)
 
 
-# What `when` may name: the key and the values of the study that it looks at.
+# What `when` may name, of policies too: the key and the values of the study that it looks at.
 CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxyType(
     {
         "Modality": lambda facts: facts.ModalitiesInStudy,
@@ -49,12 +56,15 @@ CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxy
         "finding": lambda facts: facts.findings,
     }
 )
+ROUTE_CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = MappingProxyType(
+    {**CONDITIONS, "SeriesDescription": lambda facts: facts.SeriesDescriptions}
+)
 
 
 def meets(when: Mapping[str, tuple[str, ...]], facts: StudyFacts) -> bool:
     """Whether one of the study's values matches one of the patterns of every condition."""
     return all(
-        any(_matches(pattern, value) for pattern in patterns for value in CONDITIONS[key](facts))
+        any(_matches(pattern, value) for pattern in patterns for value in ROUTE_CONDITIONS[key](facts))
         for key, patterns in when.items()
     )
 
@@ -67,6 +77,7 @@ class Route:
     stands for any characters and `?` for one, as in a query (PS3.4 C.2.2.2.4); case does not
     count. Without conditions every study is meant. `priority`: what is higher goes first. `priors`:
     so many earlier studies of the same patient go along, of the same modality before others.
+    `during`: at these times of the week alone is it asked; empty: at any.
     """
 
     name: str
@@ -75,13 +86,14 @@ class Route:
     trigger: Trigger = Trigger.COMPLETE
     priority: int = 0
     priors: int = 0
+    during: tuple[WeekSpan, ...] = ()
 
     def __post_init__(self) -> None:
         for key, patterns in self.when.items():
-            if key not in CONDITIONS:
+            if key not in ROUTE_CONDITIONS:
                 raise ConfigurationError(
                     f"the route {self.name} asks for {key}; "
-                    f"a route can ask for {', '.join(CONDITIONS)}"
+                    f"a route can ask for {', '.join(ROUTE_CONDITIONS)}"
                 )
             if not patterns:
                 raise ConfigurationError(
@@ -93,6 +105,10 @@ class Route:
     def matches(self, facts: StudyFacts) -> bool:
         """Whether the study meets every condition."""
         return meets(self.when, facts)
+
+    def takes_at(self, moment: datetime | None) -> bool:
+        """Whether it is asked at a moment, in the zone of its times; None: at any."""
+        return not self.during or moment is None or any(e.includes(moment) for e in self.during)
 
 
 @lru_cache(maxsize=1024)
@@ -118,23 +134,34 @@ class Onward:
 
 
 def onward(
-    routes: Iterable[Route], facts: StudyFacts, *, trigger: Trigger = Trigger.COMPLETE
+    routes: Iterable[Route],
+    facts: StudyFacts,
+    *,
+    trigger: Trigger = Trigger.COMPLETE,
+    moment: datetime | None = None,
+    begun: Collection[str] = (),
 ) -> tuple[Onward, ...]:
     """Where the study goes, each destination once, in the order of the routes.
 
-    Of several routes to one the highest priority counts, and the most priors.
+    Of several routes to one the highest priority counts, and the most priors. What has `begun` to
+    go to a destination goes there whole, whatever the time is.
     """
     found: dict[str, Onward] = {}
     for route in routes:
         if route.trigger is trigger and route.matches(facts):
+            in_time = route.takes_at(moment)
             for title in route.send_to:
-                known = found.get(title, Onward(title))
-                found[title] = Onward(
-                    title,
-                    max(known.priority, route.priority),
-                    max(known.priors, route.priors),
-                )
+                if in_time or title in begun:
+                    new = Onward(title, route.priority, route.priors)
+                    found[title] = both(found.get(title, new), new)
     return tuple(found.values())
+
+
+def both(one: Onward, other: Onward) -> Onward:
+    """One way to a destination of two."""
+    return Onward(
+        one.destination, max(one.priority, other.priority), max(one.priors, other.priors)
+    )
 
 
 def check_destinations(routes: Iterable[Route], known: Iterable[str]) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from gantry_domain.day_times import parse_week_span
 from gantry_domain.deliveries import RetryPolicy
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.routes import Route, Trigger
@@ -92,11 +93,22 @@ class RouteSection(Section):
         dict[str, Annotated[tuple[str, ...], Field(strict=False)]], BeforeValidator(one_or_more)
     ] = Field(default_factory=dict)
     send_to: Annotated[tuple[AETitle, ...], Field(strict=False)]
-    trigger: Literal["complete"] = "complete"
+    trigger: Literal["complete", "series", "instance"] = "complete"
+    """What it takes: a study that is complete, a series that is quiet, or an instance as it comes."""
+    during: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Times of the week, such as Mon-Fri 08:00-18:00, in `timezone`, at which it is asked; empty:
+    at any. What came at other times it does not take."""
     priority: Annotated[int, Field(ge=0, le=9)] = 0
     """What is higher goes first, over all studies to a destination."""
     priors: Annotated[int, Field(ge=0, le=100)] = 0
     """So many earlier studies of the same patient go along."""
+
+    @field_validator("during")
+    @classmethod
+    def _times_of_the_week(cls, spans: tuple[str, ...]) -> tuple[str, ...]:
+        for each in spans:
+            parse_week_span(each)
+        return spans
 
     def route(self) -> Route:
         """The route as a value. Raises `ValueError` for conditions that mean nothing."""
@@ -108,6 +120,7 @@ class RouteSection(Section):
                 trigger=Trigger(self.trigger),
                 priority=self.priority,
                 priors=self.priors,
+                during=tuple(map(parse_week_span, self.during)),
             )
         except ConfigurationError as error:
             raise ValueError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What the configuration says of quiet: when a study counts as complete."""
+"""What the configuration says of quiet: when a study counts as complete, and a series as quiet."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -20,6 +20,8 @@ class CompleteAfter(Section):
     longest: Duration = parse_duration("30m")
     """How long a study waits, after its last image or report, for images that its modality told of
     by MPPS, or for the end of a step that it began."""
+    series: Duration = parse_duration("1m")
+    """How long nothing of a series may arrive before routes with `trigger: series` take it."""
 
     def quiet_times(self) -> QuietTimes:
         """The times as a value."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.delivery import plan_routes
+from gantry_archive.delivery import plan_early, plan_routes
 from gantry_archive.destinations import destination_timeouts
 from gantry_archive.web_destinations import sendable
 from gantry_domain.deliveries import DeliveryState
@@ -120,8 +120,7 @@ class Forwarding:
     def look(self) -> float:
         """Plan, and wake the lanes that have something due; seconds until the next look."""
         try:
-            planned = plan_routes(self._engine, self._settings.route_table)
-            metrics.PLANNED.inc(planned.deliveries)
+            self._plan()
             with transaction(self._engine) as connection:
                 due = due_destinations(
                     connection,
@@ -147,6 +146,13 @@ class Forwarding:
             return _RETRY_SECONDS
         self._process.ready()
         return _LOOK_SECONDS
+
+    def _plan(self) -> None:
+        routes, zone = self._settings.route_table, self._settings.zone
+        series_quiet = self._settings.complete_after.series
+        early = plan_early(self._engine, routes, series_quiet=series_quiet, zone=zone)
+        planned = plan_routes(self._engine, routes, zone=zone)
+        metrics.PLANNED.inc(early.deliveries + planned.deliveries)
 
     def stop(self) -> None:
         """Let the present instances end, then stop the rest; what is left is given back."""

@@ -31,6 +31,7 @@ from gantry_stores.index.database import transaction
 from gantry_stores.index.events import publish, remove_old
 from gantry_stores.index.hours import open_hours
 from gantry_stores.index.loose_names import fill_beginnings
+from gantry_stores.index.quiet import note_all_indexed
 from gantry_stores.index.suspects import acquit_indexed, count_suspects
 from gantry_stores.index.verdicts import count_waiting
 from gantry_stores.queue.names import INDEX_QUEUE, LONGEST_TASK_SECONDS, QUEUES
@@ -188,6 +189,7 @@ def run_sweep(workshop: Workshop) -> None:
         metrics.COMPLETED.inc(completed)
         with transaction(workshop.engine) as connection:
             note_caught_up(connection, swept.all_indexed_until)
+            note_all_indexed(connection, swept.all_indexed_until)
     metrics.SWEEPS.inc()
     metrics.HOURS_CLOSED.inc(swept.closed)
     metrics.STRANGE_KEYS.set(swept.strange)

@@ -1,4 +1,4 @@
-"""Deliveries as they come to be: from routes for complete studies, from people for what they name.
+"""Deliveries as they come to be: from routes for studies, from people for what they name.
 
 Planning twice adds nothing twice: a destination has one delivery per routed study, to which late
 instances are added, and one open delivery per thing that was pushed to it.
@@ -6,38 +6,17 @@ instances are added, and one open delivery per thing that was pushed to it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.deliveries import DeliveryLevel
-from gantry_domain.routes import Onward, StudyFacts
+from gantry_domain.route_parts import Leaving, Part
+from gantry_domain.routes import Onward
 from gantry_stores.index.deleting import CANCELLED_BY_DELETION
-
-_STUDY_DESCRIPTION = "00081030"
-
-# Studies that are complete and accepted as they are now, and whose routes were not asked since.
-_TO_ROUTE = f"""
-    SELECT pk, partition, study_instance_uid, revision, completed_at, modalities_in_study,
-           sop_classes_in_study, attributes->'{_STUDY_DESCRIPTION}'->'Value'->>0 AS description,
-           last_received_at >= (SELECT min(began_at) FROM beginning) AS received_since
-    FROM study
-    WHERE (routed_revision IS NULL OR routed_revision < revision)
-      AND completed_revision = revision AND judged_revision = revision AND verdict = 'accepted'
-    ORDER BY pk LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
-"""  # noqa: S608 - constants
-
-_SENDERS = """
-    SELECT array_agg(DISTINCT o.calling_ae) FILTER (WHERE o.calling_ae <> '') AS calling,
-           array_agg(DISTINCT o.called_ae) FILTER (WHERE o.called_ae <> '') AS called
-    FROM series s JOIN instance i ON i.series_pk = s.pk JOIN object o ON o.id = i.object_id
-    WHERE s.study_pk = :study_pk
-"""
-
-_FINDINGS = """
-    SELECT array_agg(DISTINCT rule) || array_agg(DISTINCT code)
-    FROM study_finding WHERE study_pk = :study_pk AND severity <> 'info'
-"""
+from gantry_stores.index.recordsets import rows_parameter
+from gantry_stores.index.studies_to_route import StudyToRoute
 
 # Of the same modality first, then the newest; a study without a date is no earlier one.
 _PRIORS = """
@@ -86,6 +65,19 @@ _ITEMS = """
     ON CONFLICT DO NOTHING
 """
 
+_PART_ITEMS = """
+    INSERT INTO delivery_item (delivery_pk, sop_instance_uid, object_id)
+    SELECT CAST(:pk AS bigint), i.sop_instance_uid, i.object_id
+    FROM jsonb_to_recordset(CAST(:parts AS jsonb))
+        AS p(series text, sop_class text, calling_ae text, called_ae text)
+    JOIN study t ON t.partition = :partition AND t.study_instance_uid = :study
+    JOIN series s ON s.study_pk = t.pk AND s.series_instance_uid = p.series
+    JOIN instance i ON i.series_pk = s.pk AND i.sop_class_uid = p.sop_class
+    JOIN object o ON o.id = i.object_id AND o.calling_ae IS NOT DISTINCT FROM p.calling_ae
+        AND o.called_ae IS NOT DISTINCT FROM p.called_ae
+    ON CONFLICT DO NOTHING
+"""
+
 # What was over is open again; what a person cancelled stays so. A study that was deleted and is
 # here all the same was restored, or sent anew.
 _REOPEN = f"""
@@ -114,21 +106,6 @@ _FIND = """
 
 
 @dataclass(frozen=True, slots=True)
-class StudyToRoute:
-    """A complete and accepted study at the revision that its facts describe.
-
-    `older_than_index`: all of it was stored before the index was made, by which it was found again.
-    """
-
-    pk: int
-    StudyInstanceUID: str
-    revision: int
-    completed_at: object
-    facts: StudyFacts
-    older_than_index: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Pushable:
     """Something with a UID that can be sent: UIDs of the levels above it, and its study's verdict
     (None: nobody judged it yet)."""
@@ -142,52 +119,10 @@ class Pushable:
     verdict: str | None
 
 
-def studies_to_route(
-    connection: Connection, *, limit: int, with_senders: bool
-) -> list[StudyToRoute]:
-    """Lock at most `limit` studies that wait for their routes, for the rest of the transaction.
-
-    `with_senders`: look up who sent them, which costs a walk over their instances, and what was
-    found of them.
-    """
-    studies = []
-    for row in connection.execute(sa.text(_TO_ROUTE), {"limit": limit}).all():
-        senders = (
-            connection.execute(sa.text(_SENDERS), {"study_pk": row.pk}).one()
-            if with_senders
-            else None
-        )
-        facts = StudyFacts(
-            partition=row.partition,
-            ModalitiesInStudy=tuple(row.modalities_in_study),
-            SOPClassesInStudy=tuple(row.sop_classes_in_study),
-            StudyDescription=row.description,
-            calling_aes=tuple(senders.calling or ()) if senders else (),
-            called_aes=tuple(senders.called or ()) if senders else (),
-            findings=(
-                tuple(connection.scalar(sa.text(_FINDINGS), {"study_pk": row.pk}) or ())
-                if with_senders
-                else ()
-            ),
-        )
-        studies.append(
-            StudyToRoute(
-                row.pk,
-                row.study_instance_uid,
-                row.revision,
-                row.completed_at,
-                facts,
-                older_than_index=not row.received_since,
-            )
-        )
-    return studies
-
-
-def plan_routed(connection: Connection, study: StudyToRoute, onward: Onward) -> int:
+def plan_routed(connection: Connection, study: StudyToRoute, leaving: Leaving) -> int:
     """The deliveries of a study and its priors to a destination, made or continued; how many have
     new items."""
-    values = {"study_pk": study.pk, "limit": onward.priors}
-    priors = connection.execute(sa.text(_PRIORS), values).all() if onward.priors else ()
+    onward = leaving.onward
     planned = 0
     planned += _plan_one(
         connection,
@@ -196,8 +131,12 @@ def plan_routed(connection: Connection, study: StudyToRoute, onward: Onward) -> 
         uid=study.StudyInstanceUID,
         revision=study.revision,
         completed_at=study.completed_at,
+        parts=leaving.parts,
     )
-    for prior in priors:
+    if not onward.priors or study.completed_at is None and not planned:
+        return planned  # asked twice a second while it comes, it looks for priors when they may go
+    values = {"study_pk": study.pk, "limit": onward.priors}
+    for prior in connection.execute(sa.text(_PRIORS), values).all():
         planned += _plan_one(
             connection,
             study.facts.partition,
@@ -216,7 +155,8 @@ def _plan_one(
     *,
     uid: str,
     revision: int,
-    completed_at: object,
+    completed_at: datetime | None,
+    parts: Sequence[Part] | None = None,
 ) -> bool:
     pk = connection.scalars(
         sa.text(_ROUTED),
@@ -229,35 +169,13 @@ def _plan_one(
             "completed_at": completed_at,
         },
     ).one()
-    added = _add_items(connection, pk, partition=partition, study=uid)
+    if parts is None:
+        added = _add_items(connection, pk, partition=partition, study=uid)
+    else:
+        added = _add_parts(connection, pk, parts, partition=partition, study=uid)
     if added:
         connection.execute(sa.text(_REOPEN), {"pk": pk})
     return added > 0
-
-
-def mark_routed(connection: Connection, studies: Sequence[StudyToRoute]) -> None:
-    """The routes of these studies were asked."""
-    connection.execute(
-        sa.text(
-            "UPDATE study AS t SET routed_revision = r.revision"
-            " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
-            " AS r(pk, revision) WHERE t.pk = r.pk"
-        ),
-        {
-            "pks": [study.pk for study in studies],
-            "revisions": [study.revision for study in studies],
-        },
-    )
-
-
-def mark_all_routed(connection: Connection) -> None:
-    """Nothing that is in the index now is routed anywhere: for an index built anew."""
-    connection.execute(
-        sa.text(
-            "UPDATE study SET routed_revision = revision"
-            " WHERE routed_revision IS NULL OR routed_revision < revision"
-        )
-    )
 
 
 def find_pushable(connection: Connection, uid: str, *, partitions: Sequence[str]) -> list[Pushable]:
@@ -326,3 +244,19 @@ def _add_items(
             "instance": instance,
         },
     ).rowcount
+
+
+def _add_parts(
+    connection: Connection, pk: int, parts: Sequence[Part], *, partition: str, study: str
+) -> int:
+    rows = [
+        {
+            "series": part.SeriesInstanceUID,
+            "sop_class": part.SOPClassUID,
+            "calling_ae": part.calling_ae,
+            "called_ae": part.called_ae,
+        }
+        for part in parts
+    ]
+    values = {"pk": pk, "partition": partition, "study": study, "parts": rows_parameter(rows)}
+    return connection.execute(sa.text(_PART_ITEMS), values).rowcount

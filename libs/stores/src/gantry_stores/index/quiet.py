@@ -114,6 +114,19 @@ def complete_now(connection: Connection, study_pks: Sequence[int]) -> int:
     return _mark(connection, {row.pk: row.revision for row in rows})
 
 
+def note_all_indexed(connection: Connection, until: datetime) -> None:
+    """Every object whose reception began before `until` has its row."""
+    connection.execute(sa.text("UPDATE beginning SET all_indexed_until = :until"), {"until": until})
+
+
+def all_indexed_until(connection: Connection) -> datetime | None:
+    """Up to which moment that was so when the sweep last looked; None: it has not looked yet."""
+    found: datetime | None = connection.scalar(
+        sa.text("SELECT max(all_indexed_until) FROM beginning")
+    )
+    return found
+
+
 def _mark(connection: Connection, revisions: Mapping[int, int]) -> int:
     """Of studies that are locked, those that still have this revision are complete."""
     complete = connection.execute(

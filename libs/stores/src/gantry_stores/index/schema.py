@@ -135,6 +135,9 @@ study = Table(
     moment("completed_at", nullable=True),
     # Up to which revision the routes were asked where the study goes.
     Column("routed_revision", BigInteger),
+    # The same of what leaves before it is complete, and when its series are to be looked at again.
+    Column("asked_revision", BigInteger),
+    moment("series_due_at", nullable=True),
     moment("first_received_at"),
     moment("last_received_at"),
     moment("indexed_at"),
@@ -304,11 +307,13 @@ suspect = Table(
 )
 
 # One row: when the index was made. What was stored before and is found again, as after the loss of
-# the database, is not forwarded by itself.
+# the database, is not forwarded by itself. And up to when, as the sweep last saw, nothing that was
+# received waits for its row.
 beginning = Table(
     "beginning",
     metadata,
     Column("began_at", DateTime(timezone=True), primary_key=True),
+    moment("all_indexed_until", nullable=True),
 )
 
 # A study, series or instance on its way to one destination. It refers to the index by UIDs, for
@@ -389,6 +394,7 @@ delivery = Table(
         "pk",
         postgresql_where=text("state <> 'delivered'"),
     ),
+    Index(None, "partition", "study_instance_uid"),
     Index("ix_delivery_lease_owner", "lease_owner", postgresql_where=text("state = 'sending'")),
 )
 

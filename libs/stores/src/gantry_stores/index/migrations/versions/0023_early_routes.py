@@ -1,0 +1,21 @@
+"""What leaves before its study is complete, and what people replay."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0023"
+down_revision = "0022"
+
+
+def upgrade() -> None:
+    """Adds the columns, empty, and the index by which the deliveries of a study are found."""
+    op.add_column("study", sa.Column("asked_revision", sa.BigInteger(), nullable=True))
+    op.add_column("study", sa.Column("series_due_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "beginning", sa.Column("all_indexed_until", sa.DateTime(timezone=True), nullable=True)
+    )
+    op.create_index(
+        op.f("ix_delivery_partition_study_instance_uid"),
+        "delivery",
+        ["partition", "study_instance_uid"],
+    )
