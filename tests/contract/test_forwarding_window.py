@@ -1,18 +1,13 @@
 """Several instances on their way at once, where a peer grants it (PS3.7 D.3.3.3)."""
 
-import socket
-import struct
-from collections.abc import Callable
-
 import pytest
 from sqlalchemy.engine import Engine
 
 from gantry_domain.deliveries import DeliveryState
 from gantry_stores.objects import ObjectStore
 from gantry_testkit.forwarding import ForwardingArchive
-from gantry_testkit.hostile_peer import ABORT, Hostile, HostilePeer, accept, answer, receive_store
-
-RELEASE_REQUEST, RELEASE_RESPONSE = 5, struct.pack(">BxL4x", 6, 4)
+from gantry_testkit.hostile_peer import Hostile, HostilePeer
+from gantry_testkit.window_peer import WindowPeer
 
 
 @pytest.fixture
@@ -20,41 +15,11 @@ def archive(engine: Engine, store: ObjectStore) -> ForwardingArchive:
     return ForwardingArchive(engine, store)
 
 
-class Patient:
-    """A peer that reads `window` requests before it answers, the last one first."""
-
-    def __init__(self, window: int | None, *, instances: int, at_once: int = 1) -> None:
-        self.window, self.left, self.at_once = window, instances, at_once
-        self.asked: list[int] = []
-        self.uids: list[str] = []
-        self.statuses: dict[str, int] = {}
-        self.abort_at: Callable[[str], bool] = lambda _uid: False
-
-    def __call__(self, connection: socket.socket) -> None:
-        self.asked.append(accept(connection, window=self.window))
-        # Where nothing is granted, or no more than one asked for, each waits for its answer.
-        at_once = min(self.at_once, self.asked[-1])
-        waiting: list[tuple[int, str]] = []
-        while connection.recv(1, socket.MSG_PEEK) not in (b"", bytes([RELEASE_REQUEST])):
-            message_id, uid = receive_store(connection)
-            if self.abort_at(uid):
-                connection.sendall(ABORT)
-                return
-            self.uids.append(uid)
-            waiting.append((message_id, uid))
-            self.left -= 1
-            if len(waiting) == at_once or not self.left:
-                for number, name in reversed(waiting):
-                    connection.sendall(answer(self.statuses.get(name, 0), number))
-                waiting.clear()
-        connection.sendall(RELEASE_RESPONSE)
-
-
 def test_as_many_as_the_peer_grants_and_answers_in_its_order(
     archive: ForwardingArchive, hostile: Hostile
 ) -> None:
     study, uids = archive.study(images=10)
-    patient = Patient(4, instances=10, at_once=4)
+    patient = WindowPeer(4, instances=10, at_once=4)
     patient.statuses[uids[5]] = 0xC001
     pk = archive.push(study)
     archive.send(hostile(patient).port, window=8)
@@ -70,7 +35,7 @@ def test_one_at_a_time_where_it_is_not_granted_or_not_wanted(
     archive: ForwardingArchive, hostile: Hostile, window: int, granted: int | None, asked: int
 ) -> None:
     study, uids = archive.study(images=3)
-    patient = Patient(granted, instances=3)
+    patient = WindowPeer(granted, instances=3)
     pk = archive.push(study)
     archive.send(hostile(patient).port, window=window)
     assert patient.asked == [asked]
@@ -82,7 +47,7 @@ def test_an_instance_that_ends_the_association_fails_alone(
     archive: ForwardingArchive, hostile: Hostile
 ) -> None:
     study, uids = archive.study(images=8)
-    patient = Patient(0, instances=100, at_once=4)
+    patient = WindowPeer(0, instances=100, at_once=4)
     patient.abort_at = lambda uid: uid == uids[5]
     pk = archive.push(study)
     peer: HostilePeer = hostile(patient)

@@ -25,10 +25,12 @@ from gantry_domain.keys import object_key
 from gantry_runtime.metrics import sample
 from gantry_stores.objects import DirectoryStore
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
+from gantry_testkit.hostile_peer import HostilePeer
 from gantry_testkit.ports import free_port
 from gantry_testkit.query_scu import Retrieved, associated, identifier
 from gantry_testkit.stored import CT_IMAGE, image, new_uid, rows, stage
 from gantry_testkit.waiting import until
+from gantry_testkit.window_peer import WindowPeer
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 DOCUMENT = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -48,10 +50,13 @@ class Destination:
         self.associations: set[Association] = set()
         self.scp = AnsweringScp(self._answer, {CT_IMAGE: [EXPLICIT, IMPLICIT]})
         self.wide = AnsweringScp(self._take, {uid: [EXPLICIT] for uid in CLASSES})
+        self.window = WindowPeer(4, instances=100, at_once=4)
+        self.windowed = HostilePeer(self.window)
 
     def close(self) -> None:
         self.scp.close()
         self.wide.close()
+        self.windowed.close()
 
     def _take(self, event: evt.Event) -> int:
         self.associations.add(event.assoc)
@@ -129,6 +134,7 @@ forward: {{dimse_timeout: 3s, connect_timeout: 2s}}
 partners:
   - {{ae_title: PEER, address: "127.0.0.1:{destination.scp.port}", calling_ae: GANTRYOUT}}
   - {{ae_title: WIDE, address: "127.0.0.1:{destination.wide.port}"}}
+  - {{ae_title: WINDOW, address: "127.0.0.1:{destination.windowed.port}", window: 8}}
   - {{ae_title: NOBODY, address: "127.0.0.1:{free_port()}"}}
   - {{ae_title: WS1}}
   - {{ae_title: NORTH, partition: north}}
@@ -308,6 +314,33 @@ def test_an_object_that_was_cut_is_not_sent(site: Site) -> None:
     assert (moved.status, moved.counts) == (0xB000, (4, 2, 0))
     assert sorted(moved.failed_uids) == sorted([small.SOPInstanceUID, large.SOPInstanceUID])
     assert sorted(site.destination.scp.uids()) == sorted(str(d.SOPInstanceUID) for d in others)
+
+
+def test_several_at_once_to_who_grants_it_and_counted_by_their_answers(site: Site) -> None:
+    study, uids = site.archive.study(images=10)
+    window = site.destination.window
+    window.left, window.statuses = 10, {uids[2]: 0xC001, uids[6]: 0xB000}
+    window.asked.clear()
+    window.uids.clear()
+    moved = site.move(identifier("STUDY", StudyInstanceUID=study), to="WINDOW")
+    assert (moved.status, moved.counts) == (0xB000, (8, 1, 1))
+    assert moved.failed_uids == [uids[2]]
+    assert sorted(window.uids) == sorted(uids)
+    assert window.asked == [8]
+
+
+def test_of_several_at_once_only_who_ends_the_association_fails(site: Site) -> None:
+    study, uids = site.archive.study(images=9)
+    window = site.destination.window
+    window.left, window.statuses, window.abort_at = 100, {}, lambda uid: uid == uids[4]
+    window.asked.clear()
+    window.uids.clear()
+    moved = site.move(identifier("STUDY", StudyInstanceUID=study), to="WINDOW")
+    window.abort_at = lambda _uid: False
+    assert (moved.status, moved.counts) == (0xB000, (8, 1, 0))
+    assert moved.failed_uids == [uids[4]]
+    assert window.asked[0] == 8
+    assert set(window.asked[1:]) == {1}
 
 
 def test_a_destination_that_is_not_there(site: Site) -> None:

@@ -1,12 +1,14 @@
 """Sends the instances of a retrieval to another archive: the sub-operations of one C-MOVE.
 
-One association at a time. An instance that fails is counted and the next is sent; a destination
-that cannot be reached, or is lost again and again, fails all that is left.
+One association at a time, with as many instances on it as the destination agreed to. An instance
+that fails is counted and the next is sent; a destination that cannot be reached, or is lost again
+and again, fails all that is left.
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gantry_archive.destinations import Destination
 from gantry_archive.outbound import why_unsent
@@ -55,6 +57,9 @@ class Moving:
     _stopped: bool = field(default=False, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
     _hopeless: bool = field(default=False, init=False)
+    _careful: bool = field(default=False, init=False)
+    """An association was lost with several instances on it: from now on one at a time, so that
+    only the one that does it fails."""
 
     def stop(self, *, at_once: bool) -> None:
         """End after the instance that is being sent, or in the middle of it."""
@@ -78,8 +83,9 @@ class Moving:
                     left = self._send_over(association, left)
 
     def _open(self, contexts: Sequence[ProposedContext]) -> StorageAssociation | None:
+        window = 1 if self._careful else self.destination.window
         try:
-            return self.destination.associate(contexts, self.timeouts)
+            return self.destination.associate(contexts, self.timeouts, window=window)
         except NoAcceptedContext as error:  # other classes may have one
             self.trouble = str(error)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
@@ -99,17 +105,23 @@ class Moving:
         """What is left to be sent over another association; None: all was tried, or stopped."""
         self._association = association
         ahead = ReadAhead(instances, association.contexts, store=self.store, readers=self.readers)
+        waiting: dict[int, StoredInstance] = {}
         try:
             with association:
-                while (opened := self._next(ahead)) is not None:
+                while True:
+                    opened = self._next(ahead)
                     try:
-                        usable = self._send(association, opened)
+                        again = self._go_on(association, opened, waiting)
                     finally:
-                        opened.close()
-                    if not usable or self._hopeless:
+                        if opened is not None:
+                            opened.close()
+                    if again is not None or self._hopeless:
+                        if again is None:
+                            again = self._go_on(association, None, waiting) or []
                         association.abort()
-                        return ahead.give_back()
-            return None
+                        return chain(again, ahead.give_back())
+                    if opened is None:
+                        return None
         except Interrupted:
             return None
         finally:
@@ -127,33 +139,63 @@ class Moving:
                 return None
         return future.result()
 
-    def _send(self, association: StorageAssociation, opened: Opened) -> bool:
-        """Send one and count it; whether the association can be used for the next."""
-        uid = opened.instance.SOPInstanceUID
-        if opened.context is None:
-            self._failed(uid, opened.failure)
-            return True
+    def _go_on(
+        self,
+        association: StorageAssociation,
+        opened: Opened | None,
+        waiting: dict[int, StoredInstance],
+    ) -> list[StoredInstance] | None:
+        """Send one more, or await all answers if there is none; what is to be sent over another
+        association, or None while this one can be used."""
+        sending: StoredInstance | None = None
+        most = 0 if opened is None else association.window - 1
         try:
-            response = association.store(
-                SOPClassUID=opened.instance.SOPClassUID,
-                SOPInstanceUID=uid,
-                context=opened.context,
-                chunks=opened.chunks,
-                move_originator=self.originator,
-            )
+            if opened is not None and opened.context is None:
+                self._failed(opened.instance.SOPInstanceUID, opened.failure)
+            elif opened is not None and opened.context is not None:
+                sending = opened.instance
+                message_id = association.begin_store(
+                    SOPClassUID=sending.SOPClassUID,
+                    SOPInstanceUID=sending.SOPInstanceUID,
+                    context=opened.context,
+                    chunks=opened.chunks,
+                    move_originator=self.originator,
+                )
+                waiting[message_id], sending = sending, None
+            while len(waiting) > most:
+                self._answered(association, waiting)
         except Interrupted:
             raise
         except (AssociationLost, TransientError, UnreadableObject, ObjectNotFound) as error:
-            self._failed(uid, error)
-            if isinstance(error, PeerTimedOut):  # each further instance would cost as long
-                self._hopeless = True
-            return False
+            return self._after_a_loss(error, sending, list(waiting.values()))
+        return None
+
+    def _answered(
+        self, association: StorageAssociation, waiting: dict[int, StoredInstance]
+    ) -> None:
+        """Count the instance that the next answer is about."""
+        message_id, response = association.next_answer()
         answer = read_store_status(response.status)
-        self.tally.add(uid, answer.result)
+        self.tally.add(waiting.pop(message_id).SOPInstanceUID, answer.result)
         self._failures_in_a_row = 0
         if not answer.result.stored:
             self.trouble = answer.reason
-        return True
+
+    def _after_a_loss(
+        self, error: Exception, sending: StoredInstance | None, others: list[StoredInstance]
+    ) -> list[StoredInstance]:
+        """Count whose fault it was; what is to be sent once more."""
+        if isinstance(error, AssociationLost):
+            on_it = others if sending is None else [*others, sending]
+            if len(on_it) > 1:  # whose fault it was will be seen
+                self._careful = True
+                return on_it
+            sending, others = on_it[0], []
+        if sending is not None:
+            self._failed(sending.SOPInstanceUID, error)
+        if isinstance(error, PeerTimedOut):  # each further instance would cost as long
+            self._hopeless = True
+        return others
 
     def _failed(self, SOPInstanceUID: str, error: Exception | None) -> None:
         self.tally.add(SOPInstanceUID, StoreResult.FAILED)
