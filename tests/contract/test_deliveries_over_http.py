@@ -1,6 +1,7 @@
 """Deliveries over HTTP: pushed at three levels, followed to their end, steered by who may."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -61,6 +62,37 @@ def test_what_is_on_its_way_is_cancelled_and_tried_again(web, archive: Forwardin
     assert web.client.get(f"{north}/deliveries/{number}").status_code == 404
     assert web.client.get(f"{north}/deliveries").json() == []
     assert web.client.delete(path).status_code == 204
+
+
+def test_a_time_range_is_counted_and_then_sent(
+    web, archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
+) -> None:
+    began = datetime.now(UTC).isoformat()
+    archive.study(images=2)
+    rows(archive.engine, "UPDATE study SET completed_revision = revision RETURNING 1")
+    path = f"{web.base}/deliveries/replay"
+    asked = {"since": began, "to": "PEER"}
+    answer = web.client.post(path, json={**asked, "dry_run": True})
+    told_of = {"received": 2, "studies": 1, "left_out": 0, "instances": 2, "after": None}
+    assert (answer.status_code, answer.json()) == (200, told_of | {"deliveries": []})
+    answer = web.client.post(path, json=asked)
+    assert answer.status_code == 202
+    (number,) = answer.json()["deliveries"]
+    peer = start_scp()
+    archive.send(peer.port)
+    assert told(web, f"/{number}").json()["arrived"] == 2
+    assert web.client.post(path, json=asked).json()["instances"] == 0
+    for body, status in (
+        ({"since": began}, 400),
+        ({"since": began, "to": "PEER", "route": "r"}, 400),
+        ({"since": "yesterday", "to": "PEER"}, 400),
+        ({"since": "0001-01-01T00:00:00+09:00", "to": "PEER"}, 400),
+        ({"since": began, "until": began, "to": "PEER"}, 400),
+        ({"since": began, "to": "PEER", "after": "here"}, 400),
+        ({"since": began, "to": "NOBODY"}, 409),
+        ({"since": began, "route": "none"}, 409),
+    ):
+        assert web.client.post(path, json=body).status_code == status, body
 
 
 @pytest.mark.parametrize(

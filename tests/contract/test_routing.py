@@ -64,7 +64,8 @@ class Archive:
     def plan_early(self, *routes: Route, seconds: float = 0) -> Planned:
         """As if it were so many seconds later; a series is quiet after a minute."""
         rows(
-            self.engine, "UPDATE beginning SET all_indexed_until = now() + interval '1h' RETURNING 1"
+            self.engine,
+            "UPDATE beginning SET all_indexed_until = now() + interval '1h' RETURNING 1",
         )
         now = datetime.now(UTC) + timedelta(seconds=seconds)
         return plan_early(self.engine, routes, series_quiet=timedelta(minutes=1), now=now)

@@ -124,9 +124,7 @@ class _Found:
         facts: StudyFacts,
         parts: Sequence[Part] | None,
     ) -> None:
-        for each in onward(
-            routes, facts, trigger=trigger, moment=self._moment, begun=self._begun
-        ):
+        for each in onward(routes, facts, trigger=trigger, moment=self._moment, begun=self._begun):
             known = self._found.get(each.destination)
             if known is None:
                 new = Leaving(each, None if parts is None else tuple(parts))

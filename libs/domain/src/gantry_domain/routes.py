@@ -64,7 +64,11 @@ ROUTE_CONDITIONS: Mapping[str, Callable[[StudyFacts], tuple[str, ...]]] = Mappin
 def meets(when: Mapping[str, tuple[str, ...]], facts: StudyFacts) -> bool:
     """Whether one of the study's values matches one of the patterns of every condition."""
     return all(
-        any(_matches(pattern, value) for pattern in patterns for value in ROUTE_CONDITIONS[key](facts))
+        any(
+            _matches(pattern, value)
+            for pattern in patterns
+            for value in ROUTE_CONDITIONS[key](facts)
+        )
         for key, patterns in when.items()
     )
 
@@ -159,9 +163,7 @@ def onward(
 
 def both(one: Onward, other: Onward) -> Onward:
     """One way to a destination of two."""
-    return Onward(
-        one.destination, max(one.priority, other.priority), max(one.priors, other.priors)
-    )
+    return Onward(one.destination, max(one.priority, other.priority), max(one.priors, other.priors))
 
 
 def check_destinations(routes: Iterable[Route], known: Iterable[str]) -> None:

@@ -94,7 +94,7 @@ class RouteSection(Section):
     ] = Field(default_factory=dict)
     send_to: Annotated[tuple[AETitle, ...], Field(strict=False)]
     trigger: Literal["complete", "series", "instance"] = "complete"
-    """What it takes: a study that is complete, a series that is quiet, or an instance as it comes."""
+    """What it takes: a complete study, a series that is quiet, or an instance as it comes."""
     during: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Times of the week, such as Mon-Fri 08:00-18:00, in `timezone`, at which it is asked; empty:
     at any. What came at other times it does not take."""

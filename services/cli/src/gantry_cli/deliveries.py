@@ -35,23 +35,35 @@ def push(settings: Settings, uid: str, *, to: str, partition: str | None, wait: 
 
     :raises GantryError: nothing has this UID, nobody is called so, or (waiting) not all arrived.
     """
-    _check_destination(settings, to)
-    partitions = {each.partition for each in settings.partners} | {"main"}
-    if partition is not None and partition not in partitions:
-        raise ConfigurationError(
-            f"there is no partition {partition}{did_you_mean(partition, sorted(partitions))}"
-        )
+    check_destination(settings, to)
+    partitions = partitions_named(settings, partition)
     with running_index(settings) as engine:
-        pushed = plan_push(
-            engine, uid, to, partitions=partitions if partition is None else [partition]
-        )
+        pushed = plan_push(engine, uid, to, partitions=partitions)
         line = _line(engine, pushed.pk)
-        what = _instances(line.items)
+        what = instances(line.items)
         if pushed.level is not DeliveryLevel.INSTANCE:
             what = f"{pushed.level.value} with {what}"
         known = "" if pushed.created else ", which is on its way already"
         click.echo(f"delivery {pushed.pk}: {what} to {to}{known}")
         return _follow(engine, pushed.pk) if wait else 0
+
+
+def partitions_named(settings: Settings, name: str | None) -> set[str]:
+    """All partitions, or the one of this name. Raises `ConfigurationError`."""
+    partitions = {each.partition for each in settings.partners} | {"main"}
+    if name is not None and name not in partitions:
+        raise ConfigurationError(
+            f"there is no partition {name}{did_you_mean(name, sorted(partitions))}"
+        )
+    return partitions if name is None else {name}
+
+
+def check_destination(settings: Settings, title: str) -> None:
+    """Raises `ConfigurationError` if it is no partner that can be sent to."""
+    known = [partner.ae_title for partner in settings.partners if partner.takes_deliveries]
+    if title not in known:
+        hint = did_you_mean(title, known) if known else "; none is configured"
+        raise ConfigurationError(f"no partner with an address is called {title}{hint}")
 
 
 def show_deliveries(
@@ -90,7 +102,7 @@ def show_delivery(settings: Settings, number: int) -> int:
     if line.proof not in (None, _PROVED):
         click.echo(_without_proof(line))
     click.echo(
-        f"{line.sent} of {_instances(line.items)} arrived"
+        f"{line.sent} of {instances(line.items)} arrived"
         f"{f', {line.warned} with a warning' if line.warned else ''}"
         f"{f', {line.refused} refused' if line.refused else ''}"
     )
@@ -222,7 +234,7 @@ def _follow(engine: Engine, pk: int) -> int:
             f"delivery {pk} is {line.state.value}, {line.sent} of {line.items} arrived"
             f" ({line.reason or 'no reason'}{why})"
         )
-    click.echo(f"delivered: {_instances(line.sent)}")
+    click.echo(f"delivered: {instances(line.sent)}")
     return 0
 
 
@@ -234,12 +246,6 @@ def _line(engine: Engine, pk: int) -> lists.DeliveryLine:
     return lines[0]
 
 
-def _check_destination(settings: Settings, title: str) -> None:
-    known = [partner.ae_title for partner in settings.partners if partner.takes_deliveries]
-    if title not in known:
-        hint = did_you_mean(title, known) if known else "; none is configured"
-        raise ConfigurationError(f"no partner with an address is called {title}{hint}")
-
-
-def _instances(number: int) -> str:
+def instances(number: int) -> str:
+    """In words."""
     return f"{number} instance{'' if number == 1 else 's'}"

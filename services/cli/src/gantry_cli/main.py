@@ -121,13 +121,45 @@ def status() -> int:
     return show_status(settings)
 
 
+_moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+
+
 @commands.command()
-@click.argument("uid", metavar="STUDY|SERIES|INSTANCE-UID")
-@click.option("--to", required=True, metavar="AE", help="The partner that it is sent to.")
+@click.argument("uid", metavar="[STUDY|SERIES|INSTANCE-UID]", required=False)
+@click.option("--to", metavar="AE", help="The partner that it is sent to.")
 @click.option("--partition", metavar="NAME", help="Where to look, if the UID is not unique.")
-@click.option("--wait", is_flag=True, help="Follow the delivery to its end.")
-def push(*, uid: str, to: str, partition: str | None, wait: bool) -> int:
-    """Send a study, a series or one instance to a partner."""
+@click.option("--since", type=_moment, help="Without a UID: what was received from then on (UTC),")
+@click.option("--until", type=_moment, help="and before that; by default until now.")
+@click.option("--route", metavar="NAME", help="To where this route sends it, instead of --to.")
+@click.option("--dry-run", is_flag=True, help="Count what would be sent, and send nothing.")
+@click.option("--wait", is_flag=True, help="Follow the deliveries to their end.")
+def push(
+    *,
+    uid: str | None,
+    to: str | None,
+    partition: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    route: str | None,
+    dry_run: bool,
+    wait: bool,
+) -> int:
+    """Send a study, a series or one instance to a partner; or of a time range what it has not."""
+    if uid is None and since is not None:
+        from gantry_cli.resending import push_range
+
+        return push_range(
+            load_settings(),
+            since=since.replace(tzinfo=UTC),
+            until=until and until.replace(tzinfo=UTC),
+            to=to,
+            route=route,
+            partition=partition,
+            dry_run=dry_run,
+            wait=wait,
+        )
+    if uid is None or to is None or since or until or route or dry_run:
+        raise click.UsageError("say what and to whom: UID --to AE, or --since with --to or --route")
     from gantry_cli.deliveries import push as run_push
 
     return run_push(load_settings(), uid, to=to, partition=partition, wait=wait)

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
+from gantry_domain.routes import Route
 from gantry_runtime.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDoor:
     """`destinations`: the partners that can be sent to; `open`: whether whoever gets through may
-    have something sent."""
+    have something sent; `routes`: by what time ranges can be sent again."""
 
     destinations: tuple[str, ...] = ()
     open: bool = False
+    routes: tuple[Route, ...] = ()
 
 
 def delivery_door(settings: Settings) -> DeliveryDoor:
@@ -21,4 +23,5 @@ def delivery_door(settings: Settings) -> DeliveryDoor:
     return DeliveryDoor(
         tuple(partner.ae_title for partner in settings.partners if partner.takes_deliveries),
         settings.web_clients_sign_in or alone,
+        settings.route_table,
     )

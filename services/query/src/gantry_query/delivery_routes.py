@@ -59,9 +59,9 @@ class _Deliveries:
     async def push(self, request: Request) -> Response:
         """`{"uid": "1.2.3", "to": "AE"}`: 202, and where its progress is told."""
         partition = self._archive.partition(request)
-        _check_open(self._archive)
+        check_open(self._archive)
         try:
-            asked = await _json(request, self._archive)
+            asked = await json_object(request, self._archive)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
         uid, to = asked.get("uid"), asked.get("to")
@@ -77,7 +77,7 @@ class _Deliveries:
             raise HTTPException(409, str(error)) from error
         line = await self._line(partition, pushed.pk)
         where = f"{request.url.path}/{pushed.pk}"
-        return _answer(_told(line), 202, {"Location": where})
+        return json_answer(_told(line), 202, {"Location": where})
 
     async def index(self, request: Request) -> Response:
         """The newest first; `state`, `to`, `limit`, and `before` a number."""
@@ -96,12 +96,12 @@ class _Deliveries:
                 connection, selection, limit=min(limit or _PAGE, LARGEST_PAGE), before=before
             )
         )
-        return _answer([_told(line) for line in lines])
+        return json_answer([_told(line) for line in lines])
 
     async def show(self, request: Request) -> Response:
         """One, as it is now."""
         partition = self._archive.partition(request)
-        return _answer(_told(await self._line(partition, _of_path(request))))
+        return json_answer(_told(await self._line(partition, _of_path(request))))
 
     async def cancel(self, request: Request) -> Response:
         """204; 409 where it is over."""
@@ -115,7 +115,7 @@ class _Deliveries:
         self, request: Request, act: Callable[[Connection, Selection], list[int]]
     ) -> Response:
         partition = self._archive.partition(request)
-        _check_open(self._archive)
+        check_open(self._archive)
         pk = _of_path(request)
         await self._line(partition, pk)
         done = await self._asked(
@@ -158,17 +158,17 @@ class _Destinations:
                 for title in self._archive.deliveries.destinations
             ]
 
-        return _answer(await self._archive.ask(ask))
+        return json_answer(await self._archive.ask(ask))
 
     async def change(self, request: Request) -> Response:
         """`{"paused": true, "drain": false}`, or `{"paused": false}`: 204."""
         self._archive.partition(request)
-        _check_open(self._archive)
+        check_open(self._archive)
         title = request.path_params["destination"]
         if title not in self._archive.deliveries.destinations:
             raise NotHere("destination")
         try:
-            asked = await _json(request, self._archive)
+            asked = await json_object(request, self._archive)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
         paused, drain = asked.get("paused"), asked.get("drain", False)
@@ -215,17 +215,22 @@ def _told(line: DeliveryLine) -> dict[str, Any]:
     }
 
 
-def _answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_answer(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """JSON that nobody keeps."""
     told = {"Cache-Control": CACHE, **(headers or {})}
     return Response(orjson.dumps(body), status, told, media_type=JSON)
 
 
-def _check_open(archive: Archive) -> None:
+def check_open(archive: Archive) -> None:
+    """403 where strangers come in."""
     if not archive.deliveries.open:
         raise HTTPException(403, "only clients that sign in (`auth`) may have something sent")
 
 
-async def _json(request: Request, archive: Archive) -> Mapping[str, Any]:
+async def json_object(request: Request, archive: Archive) -> Mapping[str, Any]:
+    """The object that a small body is; 400 or 413 where it is none."""
     content = bytearray()
     async for piece in pieces(request, archive.door):
         content += piece

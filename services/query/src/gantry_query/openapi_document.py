@@ -97,6 +97,7 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "decide": (JSON,),
     "events": (JSON, EVENT_STREAM),
     "push": (JSON,),
+    "replay": (JSON,),
     "deliveries": (JSON,),
     "delivery": (JSON,),
     "cancel": (),
@@ -167,6 +168,10 @@ _OF_PUSH = {
     "413": "the body is too large",
     "503": "the archive cannot answer just now",
 }
+_OF_REPLAY = _OF_PUSH | {
+    "200": "it would be sent",
+    "409": "nobody to send it to is called so, or no route",
+}
 _BODIES: dict[str, Json] = {
     "decide": {
         "type": "object",
@@ -187,6 +192,18 @@ _BODIES: dict[str, Json] = {
         "type": "object",
         "required": ["uid", "to"],
         "properties": {"uid": _UID, "to": _TEXT},
+    },
+    "replay": {
+        "type": "object",
+        "required": ["since"],
+        "properties": {
+            "since": {"type": "string", "format": "date-time"},
+            "until": {"type": "string", "format": "date-time"},
+            "to": _TEXT,
+            "route": _TEXT,
+            "dry_run": {"type": "boolean"},
+            "after": {"type": "string", "format": "uuid"},
+        },
     },
     "destination": {
         "type": "object",
@@ -265,6 +282,8 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_ORDERS
         case "push":
             return _OF_PUSH
+        case "replay":
+            return _OF_REPLAY
         case "held":
             return _OF_HELD
         case "decide":

@@ -26,6 +26,7 @@ from gantry_query.metadata_routes import metadata_router
 from gantry_query.openapi_document import Json, openapi_document
 from gantry_query.order_routes import order_router
 from gantry_query.rendered_routes import rendered_router
+from gantry_query.resend_routes import resend_router
 from gantry_query.retrieve_routes import retrieve_router
 from gantry_query.search_routes import search_router
 from gantry_query.store_routes import store_router
@@ -102,6 +103,7 @@ def _routers(archive: Archive) -> list[APIRouter]:
         store_router,
         delete_router,
         delivery_router,
+        resend_router,
         event_router,
         order_router,
         uri_router,

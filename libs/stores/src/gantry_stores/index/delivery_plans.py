@@ -15,8 +15,7 @@ from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.route_parts import Leaving, Part
 from gantry_domain.routes import Onward
 from gantry_stores.index.deleting import CANCELLED_BY_DELETION
-from gantry_stores.index.recordsets import rows_parameter
-from gantry_stores.index.studies_to_route import StudyToRoute
+from gantry_stores.index.studies_to_route import StudyToRoute, part_rows
 
 # Of the same modality first, then the newest; a study without a date is no earlier one.
 _PRIORS = """
@@ -38,7 +37,7 @@ _ROUTED = """
     ON CONFLICT (partition, destination, study_instance_uid) WHERE origin = 'route'
     DO UPDATE SET study_revision = excluded.study_revision, completed_at = excluded.completed_at,
                   priority = greatest(delivery.priority, excluded.priority)
-    RETURNING pk
+    RETURNING pk, xmax = 0 AS created
 """
 
 _PUSHED = """
@@ -55,6 +54,16 @@ _PUSHED = """
     RETURNING pk, xmax = 0 AS created
 """
 
+# What it accepted already, by a push or a replay.
+_NOT_THERE = """
+    NOT EXISTS (
+        SELECT 1 FROM delivery h JOIN delivery_item a ON a.delivery_pk = h.pk
+        WHERE h.partition = :partition AND h.study_instance_uid = :study AND h.pk <> :pk
+          AND h.destination = :destination
+          AND a.sop_instance_uid = i.sop_instance_uid AND a.state IN ('accepted', 'warned')
+    )
+"""
+
 _ITEMS = """
     INSERT INTO delivery_item (delivery_pk, sop_instance_uid, object_id)
     SELECT CAST(:pk AS bigint), i.sop_instance_uid, i.object_id
@@ -65,7 +74,15 @@ _ITEMS = """
     ON CONFLICT DO NOTHING
 """
 
-_PART_ITEMS = """
+_ROUTED_ITEMS = f"""
+    INSERT INTO delivery_item (delivery_pk, sop_instance_uid, object_id)
+    SELECT CAST(:pk AS bigint), i.sop_instance_uid, i.object_id
+    FROM study t JOIN series s ON s.study_pk = t.pk JOIN instance i ON i.series_pk = s.pk
+    WHERE t.partition = :partition AND t.study_instance_uid = :study AND {_NOT_THERE}
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608 - constants
+
+_PART_ITEMS = f"""
     INSERT INTO delivery_item (delivery_pk, sop_instance_uid, object_id)
     SELECT CAST(:pk AS bigint), i.sop_instance_uid, i.object_id
     FROM jsonb_to_recordset(CAST(:parts AS jsonb))
@@ -75,8 +92,9 @@ _PART_ITEMS = """
     JOIN instance i ON i.series_pk = s.pk AND i.sop_class_uid = p.sop_class
     JOIN object o ON o.id = i.object_id AND o.calling_ae IS NOT DISTINCT FROM p.calling_ae
         AND o.called_ae IS NOT DISTINCT FROM p.called_ae
+    WHERE {_NOT_THERE}
     ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608 - constants
 
 # What was over is open again; what a person cancelled stays so. A study that was deleted and is
 # here all the same was restored, or sent anew.
@@ -133,7 +151,7 @@ def plan_routed(connection: Connection, study: StudyToRoute, leaving: Leaving) -
         completed_at=study.completed_at,
         parts=leaving.parts,
     )
-    if not onward.priors or study.completed_at is None and not planned:
+    if not onward.priors or (study.completed_at is None and not planned):
         return planned  # asked twice a second while it comes, it looks for priors when they may go
     values = {"study_pk": study.pk, "limit": onward.priors}
     for prior in connection.execute(sa.text(_PRIORS), values).all():
@@ -158,7 +176,7 @@ def _plan_one(
     completed_at: datetime | None,
     parts: Sequence[Part] | None = None,
 ) -> bool:
-    pk = connection.scalars(
+    row = connection.execute(
         sa.text(_ROUTED),
         {
             "partition": partition,
@@ -169,12 +187,19 @@ def _plan_one(
             "completed_at": completed_at,
         },
     ).one()
-    if parts is None:
-        added = _add_items(connection, pk, partition=partition, study=uid)
-    else:
-        added = _add_parts(connection, pk, parts, partition=partition, study=uid)
+    values = {
+        "pk": row.pk,
+        "partition": partition,
+        "study": uid,
+        "destination": onward.destination,
+        "parts": None if parts is None else part_rows(parts),
+    }
+    items = _ROUTED_ITEMS if parts is None else _PART_ITEMS
+    added = connection.execute(sa.text(items), values).rowcount
     if added:
-        connection.execute(sa.text(_REOPEN), {"pk": pk})
+        connection.execute(sa.text(_REOPEN), {"pk": row.pk})
+    elif row.created:
+        connection.execute(sa.text("DELETE FROM delivery WHERE pk = :pk"), {"pk": row.pk})
     return added > 0
 
 
@@ -244,19 +269,3 @@ def _add_items(
             "instance": instance,
         },
     ).rowcount
-
-
-def _add_parts(
-    connection: Connection, pk: int, parts: Sequence[Part], *, partition: str, study: str
-) -> int:
-    rows = [
-        {
-            "series": part.SeriesInstanceUID,
-            "sop_class": part.SOPClassUID,
-            "calling_ae": part.calling_ae,
-            "called_ae": part.called_ae,
-        }
-        for part in parts
-    ]
-    values = {"pk": pk, "partition": partition, "study": study, "parts": rows_parameter(rows)}
-    return connection.execute(sa.text(_PART_ITEMS), values).rowcount

@@ -346,7 +346,7 @@ delivery = Table(
     moment("unsent_since"),  # since when what is unsettled waits
     moment("delivered_at", nullable=True),
     CheckConstraint("level IN ('study', 'series', 'instance')", name="level"),
-    CheckConstraint("origin IN ('route', 'push', 'correction')", name="origin"),
+    CheckConstraint("origin IN ('route', 'push', 'correction', 'replay')", name="origin"),
     CheckConstraint(
         "state IN ('waiting', 'sending', 'failed', 'delivered', 'dead', 'cancelled')", name="state"
     ),
@@ -378,6 +378,14 @@ delivery = Table(
         postgresql_where=text(
             "origin = 'correction' AND state IN ('waiting', 'sending', 'failed')"
         ),
+    ),
+    Index(
+        "uq_delivery_replayed",
+        "partition",
+        "destination",
+        "study_instance_uid",
+        unique=True,
+        postgresql_where=text("origin = 'replay' AND state IN ('waiting', 'sending', 'failed')"),
     ),
     Index(
         "ix_delivery_due",

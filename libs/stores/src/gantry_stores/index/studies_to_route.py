@@ -1,4 +1,4 @@
-"""Studies whose routes are to be asked, when they are complete or before, with what routes look at."""
+"""Studies whose routes are to be asked, complete or before that, with what routes look at."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from gantry_domain.keys import received_at
 from gantry_domain.route_parts import Part
 from gantry_domain.routes import StudyFacts
+from gantry_stores.index.recordsets import rows_parameter
 
 _STUDY_DESCRIPTION = "00081030"
 _SERIES_DESCRIPTION = "0008103E"
@@ -28,10 +29,10 @@ _TO_ROUTE = f"""
     WHERE (routed_revision IS NULL OR routed_revision < revision)
       AND completed_revision = revision AND judged_revision = revision AND verdict = 'accepted'
     ORDER BY pk LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
-"""  # noqa: S608 - constants
+"""
 
-# Studies that are not complete, of which something changed or a series may be quiet by now. What was
-# stored before the index was made waits for its completeness, and then goes nowhere.
+# Studies that are not complete, of which something changed or a series may be quiet by now. What
+# was stored before the index was made waits for its completeness, and then goes nowhere.
 _TO_ASK_EARLY = f"""
     {_STUDY}
     WHERE (completed_revision IS NULL OR completed_revision < revision)
@@ -39,6 +40,12 @@ _TO_ASK_EARLY = f"""
       AND (asked_revision IS DISTINCT FROM revision OR series_due_at <= :now)
       AND last_received_at >= (SELECT min(began_at) FROM beginning)
     ORDER BY pk LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+"""  # noqa: S608 - constants
+
+_TO_REPLAY = f"""
+    {_STUDY}
+    WHERE partition = :partition AND study_instance_uid = :study AND verdict = 'accepted'
+      AND judged_revision = revision AND completed_revision = revision
 """
 
 _PARTS = f"""
@@ -78,9 +85,7 @@ class StudyToRoute:
     parts: tuple[Part, ...] = ()
 
 
-def studies_to_route(
-    connection: Connection, *, limit: int, with_parts: bool
-) -> list[StudyToRoute]:
+def studies_to_route(connection: Connection, *, limit: int, with_parts: bool) -> list[StudyToRoute]:
     """Lock at most `limit` studies that wait for their routes, for the rest of the transaction.
 
     `with_parts`: look up what they have and who sent it, which costs a walk over their instances,
@@ -95,9 +100,19 @@ def studies_to_ask_early(
 ) -> list[StudyToRoute]:
     """Lock at most `limit` studies of which something may leave before they are complete."""
     rows = connection.execute(sa.text(_TO_ASK_EARLY), {"limit": limit, "now": now}).all()
-    return [
-        replace(_study(connection, row, with_parts=True), completed_at=None) for row in rows
-    ]
+    return [replace(_study(connection, row, with_parts=True), completed_at=None) for row in rows]
+
+
+def study_to_replay(
+    connection: Connection, *, partition: str, StudyInstanceUID: str
+) -> StudyToRoute | None:
+    """A study that was asked for its routes as it is now; None: it is held, or still comes.
+
+    What still comes goes by itself, and what is held does not leave.
+    """
+    named = {"partition": partition, "study": StudyInstanceUID}
+    row = connection.execute(sa.text(_TO_REPLAY), named).one_or_none()
+    return None if row is None else _study(connection, row, with_parts=True)
 
 
 def _study(connection: Connection, row: sa.Row[Any], *, with_parts: bool) -> StudyToRoute:
@@ -107,9 +122,7 @@ def _study(connection: Connection, row: sa.Row[Any], *, with_parts: bool) -> Stu
         ModalitiesInStudy=tuple(row.modalities_in_study),
         SOPClassesInStudy=tuple(row.sop_classes_in_study),
         StudyDescription=row.description,
-        findings=(
-            tuple(connection.scalar(sa.text(_FINDINGS), found) or ()) if with_parts else ()
-        ),
+        findings=(tuple(connection.scalar(sa.text(_FINDINGS), found) or ()) if with_parts else ()),
     )
     parts = connection.execute(sa.text(_PARTS), found) if with_parts else ()
     return StudyToRoute(
@@ -133,6 +146,19 @@ def _part(row: sa.Row[Any]) -> Part:
         called_ae=row.called_ae,
         received_at=received_at(row.last_id),
         indexed_at=row.indexed_at,
+    )
+
+
+def part_rows(parts: Iterable[Part]) -> str:
+    """Parts as a parameter, by which their instances are found."""
+    return rows_parameter(
+        {
+            "series": part.SeriesInstanceUID,
+            "sop_class": part.SOPClassUID,
+            "calling_ae": part.calling_ae,
+            "called_ae": part.called_ae,
+        }
+        for part in parts
     )
 
 
