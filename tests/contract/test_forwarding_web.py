@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from sqlalchemy.engine import Engine
 
 from gantry_archive.deciding import Decider
+from gantry_archive.own_web_client import web_client_transactions
 from gantry_domain.decisions import DecisionKind
 from gantry_domain.deliveries import DeliveryState
 from gantry_query.access import Client, Right, TokenAccess
@@ -217,3 +218,33 @@ def test_nobody_there_and_nobody_who_answers(
     archive.send_web(peer.base)
     assert archive.line(pk).state is DeliveryState.DELIVERED
     assert [each.uid for each in peer.posted] == [uids[1], uids[0]]
+
+
+# What the statement says as user agent, in a word, and what is seen of it.
+CLAIMED = {
+    "the data set names": (DeliveryState.FAILED, "failed"),
+    "the instance is sent again": (DeliveryState.FAILED, "failed"),
+    "the instance is not sent again": (DeliveryState.DEAD, "refused"),
+    "the instance is sent in Explicit": (DeliveryState.DEAD, "refused"),
+    "nothing more is sent now": (DeliveryState.FAILED, "waiting"),
+    "as if nobody were there": (DeliveryState.FAILED, "waiting"),
+}
+
+
+def test_each_status_that_is_claimed_of_a_store_has_its_behaviour(
+    archive: ForwardingArchive, start_stow: Callable[[Answer], StowPeer]
+) -> None:
+    codes: list[int] = []
+    peer = start_stow(lambda _asked: Said(codes[-1]))
+    (store,) = (each for each in web_client_transactions() if each.method == "POST")
+    claims = {each.name: each.value for each in store.statuses if each.name.isdigit()}
+    assert len(claims) > 15
+    uid = archive.study(images=1)[1][0]
+    for code, claim in claims.items():
+        codes.append(int(code))
+        pk = archive.push(uid, to=f"P{code}")
+        archive.send_web(peer.base, to=f"P{code}")
+        (wanted,) = (seen for words, seen in CLAIMED.items() if claim.startswith(words))
+        state = archive.items(pk)[uid][0]
+        assert (archive.line(pk).state, state) == wanted, code
+    assert peer.posted[0].headers["Content-Type"].startswith(store.media_types[0])

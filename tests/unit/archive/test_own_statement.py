@@ -17,7 +17,7 @@ from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.document import Table
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.lint import lint
-from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support
+from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support, WebRole
 from gantry_domain.conformance.reading import read_statement
 from gantry_domain.conformance.tables import web_services
 from gantry_domain.information_models import INFORMATION_MODELS
@@ -175,13 +175,25 @@ def test_what_is_written_is_read_again(statement: Statement, outline: str, form:
 
 
 def test_codes_of_the_web_services_are_told_once(statement: Statement) -> None:
-    first, second = (table.rows for table in web_services(statement) if isinstance(table, Table))
-    assert len(first) == len(statement.web)
-    told = {(code, meaning) for code, meaning, _requests in second}
-    assert told == {(each.name, each.value) for web in statement.web for each in web.statuses}
-    assert len(told) == len(second)
-    (found,) = (requests for code, _, requests in second if code == "304")
+    tables = [table.rows for table in web_services(statement) if isinstance(table, Table)]
+    for role, first, second in zip(
+        (WebRole.ORIGIN_SERVER, WebRole.USER_AGENT), tables[::2], tables[1::2], strict=True
+    ):
+        requests = [each for each in statement.web if each.role is role]
+        assert len(first) == len(requests)
+        told = {(code, meaning) for code, meaning, _requests in second}
+        assert told == {(each.name, each.value) for web in requests for each in web.statuses}
+        assert len(told) == len(second)
+    (found,) = (requests for code, _, requests in tables[1] if code == "304")
     assert found.startswith("all but store")
+
+
+@pytest.mark.parametrize("outline", OUTLINES)
+def test_as_user_agent_it_stores_and_searches(statement: Statement, outline: str) -> None:
+    written = rendered(statement, form="markdown", outline=outline)
+    for request in ("POST {partner}/studies", "GET {partner}/studies/{study}/series/{series}"):
+        assert request in written
+    assert "as user agent" in written
 
 
 def test_the_page_holds_every_class_and_the_picture(statement: Statement) -> None:

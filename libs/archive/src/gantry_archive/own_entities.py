@@ -135,7 +135,9 @@ def _sender(settings: Settings) -> Entity:
         "Associations to one destination": forward.concurrency,
         "Largest PDU received": f"{OUR_MAXIMUM} bytes",
         "Largest PDU sent": "as the peer announces, within a limit of ours",
-        "Asynchronous operations": "not negotiated: one at a time",
+        "Asynchronous operations": (
+            "asked for of partners that are configured so, of others not: one at a time"
+        ),
         "Time-out of the connection": _seconds(forward.connect_timeout.total_seconds()),
         "ACSE time-out": _seconds(forward.acse_timeout.total_seconds()),
         "DIMSE time-out": _seconds(forward.dimse_timeout.total_seconds()),
@@ -153,10 +155,11 @@ def _sender(settings: Settings) -> Entity:
             "peer takes it, else converted to an uncompressed one; asks partners that are "
             "configured so for storage commitment, and hears their reports over either "
             "association; tests partners by C-ECHO; pulls studies from other archives by C-FIND "
-            "and C-MOVE."
+            "and C-MOVE. To partners with a DICOMweb server it sends by STOW-RS as user agent, and "
+            "asks by QIDO-RS whether they keep it."
         ),
         activity="A study is complete, or somebody sends or pulls it",
-        remote="Storage SCP, Storage Commitment SCP, Query/Retrieve SCP",
+        remote="Storage SCP, Storage Commitment SCP, Query/Retrieve SCP, DICOMweb origin server",
         supports=tuple(
             Support(uid=uid, name=class_name(uid), role=Role.SCU, transfer_syntaxes=tuple(proposed))
             for uid, proposed in syntaxes.items()

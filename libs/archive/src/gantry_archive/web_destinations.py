@@ -20,7 +20,7 @@ from gantry_runtime.settings import Settings
 _SOP_INSTANCE = "00080018"
 _PAGE = 500
 # RFC 9110 15.5, 15.6; RFC 6585 4: it is not the server of the address, or that has no time.
-_AWAY = frozenset((429, 502, 503, 504))
+AWAY = frozenset((429, 502, 503, 504))
 
 
 class SearchFailed(TransientError):
@@ -56,7 +56,7 @@ class WebDestination:
             answer = connection.request("OPTIONS", "/studies")
         finally:
             connection.close()
-        if answer.status in _AWAY:
+        if answer.status in AWAY:
             raise Unreachable(self.place.base, f"HTTP {answer.status}")
 
     def find_instances(

@@ -12,6 +12,13 @@ class Role(StrEnum):
     SCP = "SCP"
 
 
+class WebRole(StrEnum):
+    """Who asks and who answers over HTTP (PS3.18 3)."""
+
+    USER_AGENT = "user agent"
+    ORIGIN_SERVER = "origin server"
+
+
 class Origin(StrEnum):
     """Where a statement comes from."""
 
@@ -108,13 +115,15 @@ class StatusClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebTransaction:
-    """One request of the web services."""
+    """One request of the web services; `media_types` are those of its answers, or of what a user
+    agent sends, or wants to read."""
 
     name: str
     method: str
     path: str
     media_types: tuple[str, ...] = ()
     statuses: tuple[Property, ...] = ()
+    role: WebRole = WebRole.ORIGIN_SERVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from gantry_domain.conformance.model import (
     Role,
     Statement,
     Support,
+    WebRole,
+    WebTransaction,
 )
 from gantry_domain.conformance.registry import Service, service_of, syntax_name
 
@@ -152,30 +154,45 @@ def query_keys(statement: Statement, service: str) -> Block:
 
 
 def web_services(statement: Statement) -> list[Block]:
-    """The requests of the web services, and what their status codes mean."""
-    requests = tuple(
+    """The requests of the web services, and what their status codes mean, in each role."""
+    blocks: list[Block] = []
+    for role in (WebRole.ORIGIN_SERVER, WebRole.USER_AGENT):
+        requests = [each for each in statement.web if each.role is role]
+        if requests:
+            blocks += _web_requests(requests, role)
+    return blocks
+
+
+def _web_requests(requests: Sequence[WebTransaction], role: WebRole) -> list[Block]:
+    rows = tuple(
         (
             each.name,
             f"{each.method} {each.path}",
             ", ".join(each.media_types),
             ", ".join(status.name for status in each.statuses),
         )
-        for each in statement.web
+        for each in requests
     )
     meanings: dict[tuple[str, str], list[str]] = {}
-    for each in statement.web:
+    for each in requests:
         for status in each.statuses:
             meanings.setdefault((status.name, status.value), []).append(each.name)
     statuses = tuple(
-        (code, meaning, _of_requests(names, [each.name for each in statement.web]))
+        (code, meaning, _of_requests(names, [each.name for each in requests]))
         for (code, meaning), names in sorted(meanings.items())
     )
-    if not requests:
-        return []
-    columns = ("Request", "Method and path", "Media types", "Status codes")
+    meaning = "Meaning" if role is WebRole.ORIGIN_SERVER else "Behavior"
     return [
-        Table("Requests of the web services", columns, requests),
-        Table("Status codes of the web services", ("Status code", "Meaning", "Requests"), statuses),
+        Table(
+            f"Requests of the web services, as {role}",
+            ("Request", "Method and path", "Media types", "Status codes"),
+            rows,
+        ),
+        Table(
+            f"Status codes of the web services, as {role}",
+            ("Status code", meaning, "Requests"),
+            statuses,
+        ),
     ]
 
 
