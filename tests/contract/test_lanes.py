@@ -250,3 +250,25 @@ def test_seven_destinations_do_not_mind_a_dead_a_slow_and_a_refusing_one(
     assert beside < 1.2 * alone, (alone, beside)
     assert all(len(peer.received) == 122 for peer in seven.values())
     assert len(slow.received) < 61
+
+
+def test_a_folder_that_goes_is_left_alone_and_sent_to_once_it_is_back(scene: Scene) -> None:
+    folder, away = scene.folder / "exports", scene.folder / "away"
+    folder.mkdir()
+    with scene.forwarding(f"ae_title: VAULT, folder: {folder}, prove: find"):
+        study, uids = scene.archive.study(images=2)
+        scene.delivered(scene.archive.push(study, "VAULT"))
+        proved = "SELECT count(*) FROM proof WHERE destination = 'VAULT' AND state = 'proved'"
+        until(lambda: rows(scene.engine, proved)[0][0] == 1, "it is proved")
+        folder.rename(away)
+        folder.mkdir()  # as the place below a mount is
+        later = scene.archive.push(scene.archive.study(images=1)[0], "VAULT")
+        until(lambda: (line := scene.lane("VAULT")) and line.opened_at, "it is left alone")
+        assert "is it mounted?" in str(scene.lane("VAULT"))
+        assert list(folder.iterdir()) == []
+        folder.rmdir()
+        away.rename(folder)
+        scene.delivered(later)
+    files = {path.stem for path in folder.rglob("*.dcm")}
+    assert set(uids) < files
+    assert len(files) == 3

@@ -19,6 +19,17 @@ def test_images_outlive_the_release(chart: Any, everything: Any) -> None:
     assert {"claimName": "images"} in [volume.get("persistentVolumeClaim") for volume in volumes]
 
 
+def test_the_worker_alone_has_the_folders_that_are_sent_to(chart: Any) -> None:
+    rendered = chart.render({"exports": [{"claim": "vault", "path": "/exports/vault"}]})
+    for name, deployment in rendered.of("Deployment").items():
+        pod = deployment["spec"]["template"]["spec"]
+        paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        claims = [volume.get("persistentVolumeClaim") for volume in pod["volumes"]]
+        worker = name == "pacs-gantry-worker"
+        assert ("/exports/vault" in paths) is worker
+        assert ({"claimName": "vault"} in claims) is worker
+
+
 @pytest.mark.parametrize("values", ["s3://images", {"url": "s3://images", "region": "eu"}])
 def test_a_bucket_needs_no_volume(chart: Any, values: Any, tmp_path: Any) -> None:
     rendered = chart.render(

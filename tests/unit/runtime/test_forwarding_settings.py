@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gantry_archive.web_destinations import sendable
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.routes import Onward, StudyFacts, Trigger, onward
 from gantry_runtime.settings import Settings, load_settings
@@ -67,6 +68,27 @@ def test_mistakes_in_secrets_do_not_show_them(tmp_path: Path, secrets: str) -> N
     assert "secret" not in str(failure.value)
 
 
+def test_partners_that_are_a_folder_or_a_bucket(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "partners:\n"
+        "  - {ae_title: VAULT, folder: exports, prove: find, rate: 1MB}\n"
+        "  - {ae_title: CLOUD, bucket: 's3://exports/ours'}\n"
+        "  - ae_title: OTHER\n"
+        "    bucket: {url: 's3://exports', endpoint: 'https://a', ca_file: a.crt, profile: them}\n"
+        "routes: [{name: a, send_to: [VAULT, CLOUD, OTHER]}]",
+    )
+    found = sendable(settings)
+    assert str(found["VAULT"].place) == str(tmp_path / "exports")
+    assert str(found["CLOUD"].place) == "s3://exports/ours"
+    assert found["VAULT"].prove == "find"
+    assert found["VAULT"].pacer is not None
+    bucket = settings.partners[2].bucket
+    assert bucket is not None
+    place = bucket.bucket(bucket.url, profile=bucket.profile, base=settings.folder)
+    assert (place.ca_file, place.profile, place.path_style) == (tmp_path / "a.crt", "them", True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -89,10 +111,17 @@ def test_mistakes_in_secrets_do_not_show_them(tmp_path: Path, secrets: str) -> N
         ("partners: [{ae_title: R}]\nroutes: [{name: a, send_to: [R]}]", "not a partner with an"),
         ("forward: {backoff: {first: 10m, longest: 1m}}", "within the ceiling"),
         ("forward: {lease: 30}", "forward.lease"),
-        (WEB.replace("}", ", address: 'a:1'}"), "write one of the two"),
+        (WEB.replace("}", ", address: 'a:1'}"), "write one of address, dicomweb"),
         (WEB.replace("}", ", prove: commitment}"), "write prove: find"),
         (WEB.replace("}", ", window: 4}"), "window"),
         (WEB.replace("https", "ftp"), "start of a web address"),
+        ("partners: [{ae_title: V, folder: exports, dicomweb: 'http://a'}]", "one of dicomweb, fo"),
+        ("partners: [{ae_title: V, folder: exports, prove: commitment}]", "write prove: find"),
+        ("partners: [{ae_title: V, folder: exports, window: 4}]", "of no use with folder"),
+        ("partners: [{ae_title: V, folder: exports, tls: true}]", "it needs an address"),
+        ("partners: [{ae_title: V, bucket: 'https://a'}]", "is not s3://bucket"),
+        ("partners: [{ae_title: V, bucket: {url: 's3://abc', create: true}}]", "create"),
+        ("partners: [{ae_title: V, bucket: {url: 's3://abc', kms_key: k}}]", "aws:kms"),
     ],
 )
 def test_mistakes_are_one_line_with_the_name(tmp_path: Path, text: str, said: str) -> None:

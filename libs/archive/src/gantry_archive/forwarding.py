@@ -13,8 +13,10 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.carrying import Carrier, NobodyThere, Pair, RoundFailed, Stopped
 from gantry_archive.carrying_dimse import DimseCarrier
+from gantry_archive.carrying_place import PlaceCarrier
 from gantry_archive.carrying_web import WebCarrier
 from gantry_archive.destinations import Destination
+from gantry_archive.place_destinations import PlaceDestination
 from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import Interrupted
 from gantry_dimse.requesting import Timeouts
@@ -75,6 +77,8 @@ class Sending:
                 self._carrier = DimseCarrier(
                     destination=destination, store=self.store, timeouts=self.timeouts
                 )
+            case PlaceDestination() as destination:
+                self._carrier = PlaceCarrier(destination=destination, store=self.store)
             case destination:
                 self._carrier = WebCarrier(
                     destination=destination, store=self.store, timeouts=self.timeouts

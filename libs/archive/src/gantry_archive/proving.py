@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy.engine import Engine
 
 from gantry_archive.destinations import Destination
+from gantry_archive.place_destinations import PlaceDestination
 from gantry_archive.web_destinations import AnyDestination, WebDestination
 from gantry_dimse.commitment_scu import COMMITMENT_CONTEXTS, CommitmentAssociation, EventReport
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, QueryAssociation
@@ -142,11 +143,14 @@ def _parts(found: Iterable[Unproved]) -> Iterable[list[Reference]]:
 def find_instances(
     proof: Proof, found: Sequence[Unproved], *, destination: AnyDestination, timeouts: Timeouts
 ) -> set[str]:
-    """Which of these the destination finds, asked series by series.
+    """Which of these the destination finds, asked series by series; in a folder or bucket, which
+    are listed there.
 
     Raises what opening an association raises, an `AssociationLost`, `FindRefused`, or
     `SearchFailed`.
     """
+    if isinstance(destination, PlaceDestination):
+        return destination.listed(proof.StudyInstanceUID, found)
     if isinstance(destination, WebDestination):
         series = sorted({each.SeriesInstanceUID for each in found})
         return destination.find_instances(proof.StudyInstanceUID, series, timeouts=timeouts)

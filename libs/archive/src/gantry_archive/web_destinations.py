@@ -1,4 +1,4 @@
-"""The partners that are sent to over DICOMweb, and all that can be sent to in either way."""
+"""The partners that are sent to over DICOMweb, and all that can be sent to in whichever way."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import orjson
 
 from gantry_archive.destinations import Destination, destinations, is_time
 from gantry_archive.outgoing_tls import tls_to
+from gantry_archive.place_destinations import PlaceDestination, place_destinations
 from gantry_archive.web_connection import WebAnswer, WebConnection, WebPlace
 from gantry_dimse.pacing import Pacer
 from gantry_dimse.peer_errors import PeerBrokeProtocol, Unreachable
@@ -76,12 +77,15 @@ class WebDestination:
         return found
 
 
-AnyDestination = Destination | WebDestination
+AnyDestination = Destination | WebDestination | PlaceDestination
 
 
 def sendable(settings: Settings) -> dict[str, AnyDestination]:
-    """The partners that deliveries go to, by AE title: over DIMSE, or over DICOMweb."""
-    found: dict[str, AnyDestination] = {**destinations(settings)}
+    """The partners that deliveries go to, by AE title: over DIMSE, over DICOMweb, or as files."""
+    found: dict[str, AnyDestination] = {
+        **destinations(settings),
+        **place_destinations(settings),
+    }
     for partner in settings.partners:
         if partner.dicomweb is None:
             continue

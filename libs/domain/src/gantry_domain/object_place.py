@@ -30,6 +30,8 @@ class Bucket:
     """The bucket must keep old versions."""
     encryption: Encryption | None = None
     """How each object is encrypted by the server."""
+    profile: str | None = None
+    """Whose credentials are used, of those in the files of AWS; None: the usual ones."""
     kms_key: str | None = None
     """The key of `aws:kms`; None: the account's own."""
 

@@ -1,4 +1,4 @@
-"""What the configuration says of the object store: a folder, or a bucket and its server."""
+"""What the configuration says of folders and buckets: the object store, and where we send to."""
 
 import re
 from pathlib import Path
@@ -34,12 +34,16 @@ def _from_text(value: Any) -> Any:
     return value
 
 
-class Objects(Section):
-    """The object store. Its credentials come from the environment, or the identity of the pod."""
+FolderPath = Annotated[str, AfterValidator(_some_path)]
+"""Relative ones begin at the folder of the configuration."""
 
-    folder: Annotated[str, AfterValidator(_some_path)] | None = None
-    url: Annotated[str, AfterValidator(_bucket_url)] | None = None
-    """``s3://bucket`` or ``s3://bucket/prefix``."""
+BucketUrl = Annotated[str, AfterValidator(_bucket_url)]
+"""``s3://bucket`` or ``s3://bucket/prefix``."""
+
+
+class BucketServer(Section):
+    """How a bucket is reached. Credentials come from the environment, or the pod's identity."""
+
     endpoint: WebAddress | None = None
     """The URL of the server; None: Amazon's."""
     region: str | None = None
@@ -50,13 +54,53 @@ class Objects(Section):
     """The certificates of the authority that signs the server's; None: those of the system."""
     timeout: Duration = parse_duration("20s")
     """For one request."""
+    encryption: Encryption | None = None
+    """Ask for it with each object, and refuse a bucket of ours where that is not done."""
+    kms_key: str | None = None
+
+    @model_validator(mode="after")
+    def _key_of_its_kind(self) -> Self:
+        if self.kms_key is not None and self.encryption != "aws:kms":
+            raise ValueError("kms_key belongs to the encryption aws:kms")
+        return self
+
+    def bucket(
+        self,
+        url: str,
+        *,
+        create: bool = False,
+        versioning: bool = False,
+        profile: str | None = None,
+        base: Path | None = None,
+    ) -> Bucket:
+        """The bucket of this URL there; relative paths begin at `base`."""
+        found = _URL.fullmatch(url)
+        assert found is not None
+        return Bucket(
+            name=found[1],
+            prefix=found[2] or "",
+            endpoint=self.endpoint,
+            region=self.region,
+            path_style=self.endpoint is not None if self.path_style is None else self.path_style,
+            ca_file=(base or Path()) / Path(self.ca_file).expanduser() if self.ca_file else None,
+            timeout=self.timeout.total_seconds(),
+            create=create,
+            versioning=versioning,
+            encryption=self.encryption,
+            kms_key=self.kms_key,
+            profile=profile,
+        )
+
+
+class Objects(BucketServer):
+    """The object store: a folder, or a bucket and its server."""
+
+    folder: FolderPath | None = None
+    url: BucketUrl | None = None
     create: bool = False
     """Make the bucket at the start if there is none."""
     versioning: bool = False
     """Refuse a bucket that does not keep old versions."""
-    encryption: Encryption | None = None
-    """Ask for it with each object, and refuse a bucket where that is not done."""
-    kms_key: str | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -64,8 +108,6 @@ class Objects(Section):
             raise ValueError("write either a folder or the url of a bucket")
         if self.folder is not None and self.model_fields_set != {"folder"}:
             raise ValueError("a folder needs no other keys")
-        if self.kms_key is not None and self.encryption != "aws:kms":
-            raise ValueError("kms_key belongs to the encryption aws:kms")
         return self
 
     def resolved(self, base: Path) -> Self:
@@ -82,21 +124,22 @@ class Objects(Section):
         if self.url is None:
             assert self.folder is not None
             return Path(self.folder)
-        found = _URL.fullmatch(self.url)
-        assert found is not None
-        return Bucket(
-            name=found[1],
-            prefix=found[2] or "",
-            endpoint=self.endpoint,
-            region=self.region,
-            path_style=self.endpoint is not None if self.path_style is None else self.path_style,
-            ca_file=Path(self.ca_file) if self.ca_file else None,
-            timeout=self.timeout.total_seconds(),
-            create=self.create,
-            versioning=self.versioning,
-            encryption=self.encryption,
-            kms_key=self.kms_key,
-        )
+        return self.bucket(self.url, create=self.create, versioning=self.versioning)
+
+
+class PartnerBucket(BucketServer):
+    """A bucket that we send to. It has to be there."""
+
+    url: BucketUrl
+    profile: str | None = None
+    """Whose credentials are used, of the profiles in the files of AWS; None: the same as ours."""
 
 
 ObjectsOrText = Annotated[Objects, BeforeValidator(_from_text)]
+
+
+def _url_alone(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+PartnerBucketOrText = Annotated[PartnerBucket, BeforeValidator(_url_alone)]

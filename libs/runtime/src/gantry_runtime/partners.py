@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gantry_domain.day_times import DaySpan, parse_day_span
+from gantry_runtime.objects import FolderPath, PartnerBucketOrText
 from gantry_runtime.section import Section
 from gantry_runtime.storage_classes import StorageClasses
 from gantry_runtime.values import (
@@ -61,6 +62,11 @@ class Partner(Section):
     dicomweb: WebAddress | None = None
     """What the URLs of its DICOMweb server begin with: it is sent to over STOW-RS, and has no
     `address`. A token or password is in GANTRY_DICOMWEB_SECRETS."""
+    folder: FolderPath | None = None
+    """What is sent to it becomes files in this folder, which has to be there; it has no `address`.
+    """
+    bucket: PartnerBucketOrText | None = None
+    """What is sent to it becomes objects in this bucket; it has no `address`."""
     tls: bool = False
     """We call it over TLS; the files are those of `forward`."""
     tls_name: str | None = None
@@ -82,8 +88,13 @@ class Partner(Section):
 
     @property
     def takes_deliveries(self) -> bool:
-        """Whether it can be sent to, in either way."""
-        return self.address is not None or self.dicomweb is not None
+        """Whether it can be sent to, in one of the ways."""
+        return bool(self._ways)
+
+    @property
+    def _ways(self) -> list[str]:
+        ways = ("address", "dicomweb", "folder", "bucket")
+        return [way for way in ways if getattr(self, way) is not None]
 
     @property
     def day_spans(self) -> tuple[DaySpan, ...]:
@@ -101,20 +112,23 @@ class Partner(Section):
     def _who_is_asked_has_an_address(self) -> Self:
         if self.prove is not None and not self.takes_deliveries:
             raise ValueError(
-                "prove is about what is sent to a partner: it needs an address or dicomweb"
+                "prove is about what is sent to a partner: it needs an address, dicomweb, a folder "
+                "or a bucket"
             )
         return self
 
     @model_validator(mode="after")
     def _one_way_to_it(self) -> Self:
-        if self.dicomweb is None:
+        if len(self._ways) > 1:
+            raise ValueError(f"it is sent to in one way: write one of {', '.join(self._ways)}")
+        if self.address is not None or not self._ways:
             return self
-        if self.address is not None:
-            raise ValueError("it is sent to at its address or over dicomweb: write one of the two")
         if self.prove == "commitment":
-            raise ValueError("over dicomweb a partner is asked by a query: write prove: find")
+            raise ValueError(
+                f"with {self._ways[0]} a partner is asked by a query: write prove: find"
+            )
         if self.window is not None:
-            raise ValueError("window is about associations, and of no use with dicomweb")
+            raise ValueError(f"window is about associations, and of no use with {self._ways[0]}")
         return self
 
     @model_validator(mode="after")

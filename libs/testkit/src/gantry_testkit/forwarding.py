@@ -13,6 +13,7 @@ from gantry_archive.destinations import Destination
 from gantry_archive.forwarding import Sending
 from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
+from gantry_archive.place_destinations import Place, PlaceDestination
 from gantry_archive.reading import ReadingRules
 from gantry_archive.web_connection import WebPlace
 from gantry_archive.web_destinations import WebDestination
@@ -140,6 +141,22 @@ class ForwardingArchive:
         sending = Sending(
             claim=claimed,
             destination=WebDestination(ae_title=to, place=place),
+            engine=self.engine,
+            store=self.store,
+            timeouts=TIMEOUTS,
+            policy=POLICY,
+            observer=self,
+        )
+        sending.run()
+        return sending
+
+    def send_place(self, place: Place, *, to: str = "PEER", prove: str | None = None) -> Sending:
+        """Claim what is due for a destination and write one round of it as files."""
+        claimed = self.claim(to)
+        assert claimed is not None
+        sending = Sending(
+            claim=claimed,
+            destination=PlaceDestination(ae_title=to, place=place, prove=prove),
             engine=self.engine,
             store=self.store,
             timeouts=TIMEOUTS,

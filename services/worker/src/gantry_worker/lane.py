@@ -7,12 +7,14 @@ lanes, so that a long instance does not cost its lease.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Engine
 
 from gantry_archive.forwarding import Sending
+from gantry_archive.place_destinations import PlaceAway, PlaceDestination
 from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import (
     AssociationLost,
@@ -30,6 +32,7 @@ from gantry_stores.index.lanes import (
     lane_failed,
     lane_works,
     leave_alone,
+    nothing_delivered,
     stopped_lanes,
 )
 from gantry_stores.objects import ObjectStore
@@ -217,6 +220,7 @@ class Lane:
         with transaction(self._engine) as connection:
             if not claim_probe(connection, title, policy=self._policy):
                 return
+        self._prepare()
         try:
             self.destination.probe(self._timeouts)
         except (Unreachable, AssociationRejected, AssociationLost) as error:
@@ -225,6 +229,17 @@ class Lane:
             return
         metrics.PROBES.labels(title, "answered").inc()
         self._note_works()
+
+    def _prepare(self) -> None:
+        """A folder that nothing was delivered to yet need not look as if something had been."""
+        destination = self.destination
+        if not isinstance(destination, PlaceDestination) or destination.place.prepared:
+            return
+        with transaction(self._engine) as connection:
+            first = nothing_delivered(connection, destination.ae_title)
+        if first:
+            with suppress(PlaceAway):  # the round or the probe says so
+                destination.place.prepare()
 
     def _note(self, sending: Sending) -> None:
         """Whether anybody was there counts for the lane as a whole."""
@@ -257,6 +272,7 @@ class Lane:
 
     def _send(self, claimed: Claim) -> None:
         title = self.destination.ae_title
+        self._prepare()
         sending = Sending(
             claim=claimed,
             destination=self.destination,

@@ -71,6 +71,14 @@ _GIVE_UP = """
 """
 
 
+_DELIVERED = """
+    SELECT EXISTS (
+        SELECT 1 FROM delivery d JOIN delivery_item p ON p.delivery_pk = d.pk
+        WHERE d.destination = :destination AND p.state IN ('accepted', 'warned')
+    )
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class LaneLine:
     """A destination that is not as the others. `opened_at`: since when it is left alone."""
@@ -177,3 +185,9 @@ def list_lanes(connection: Connection) -> list[LaneLine]:
         )
     )
     return [LaneLine(*row) for row in rows]
+
+
+def nothing_delivered(connection: Connection, destination: str) -> bool:
+    """Whether no instance ever arrived at a destination, as far as the index knows."""
+    found = connection.execute(sa.text(_DELIVERED), {"destination": destination}).scalar_one()
+    return not found

@@ -1,7 +1,13 @@
 """The object store: write once under a key, read by range, list in key order."""
 
-from gantry_stores.objects.directory import DirectoryStore
-from gantry_stores.objects.opening import open_store, prepare_store
+from gantry_stores.objects.directory import TEMPORARY, DirectoryStore
+from gantry_stores.objects.opening import (
+    is_prepared,
+    open_replacing,
+    open_store,
+    prepare_replacing,
+    prepare_store,
+)
 from gantry_stores.objects.protocol import (
     InvalidKey,
     ObjectExists,
@@ -15,6 +21,7 @@ from gantry_stores.objects.protocol import (
 )
 
 __all__ = [
+    "TEMPORARY",
     "DirectoryStore",
     "InvalidKey",
     "ObjectExists",
@@ -25,6 +32,9 @@ __all__ = [
     "ObjectWriter",
     "StoreFull",
     "StoreUnavailable",
+    "is_prepared",
+    "open_replacing",
     "open_store",
+    "prepare_replacing",
     "prepare_store",
 ]

@@ -3,7 +3,8 @@
     <folder>/.tmp/<uuid>                          what is being written
     <folder>/objects/2024/05/01/12/<uuid>.dcm     what is committed
 
-The temporary file becomes visible by `link`, which, unlike a rename, refuses to overwrite. The
+The temporary file becomes visible by `link`, which, unlike a rename, refuses to overwrite; in a
+folder whose files may be replaced, by a rename. The
 folder and its `.tmp` are made by whoever says `create`, once, and by nobody else: when they vanish
 later (an unmounted volume), the store is away, and nothing is written to the place below.
 """
@@ -33,7 +34,7 @@ from gantry_stores.objects.protocol import (
     check_range,
 )
 
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
 _LEFTOVER_SECONDS = 24 * 3600
 _NAMES_AT_ONCE = 50_000
 _BUFFERS_AT_ONCE = min(1024, os.sysconf("SC_IOV_MAX"))
@@ -117,14 +118,15 @@ class DirectoryWriter:
 class DirectoryStore:
     """An `ObjectStore` in a folder of a POSIX file system."""
 
-    def __init__(self, folder: Path, *, create: bool = True) -> None:
+    def __init__(self, folder: Path, *, create: bool = True, replaces: bool = False) -> None:
         """Open the folder and remove what writers left behind a day ago.
 
         `create`: make it if it is absent, which must not be said by a process that may be started
-        again at any time. Raises `StoreFull`, `StoreUnavailable`.
+        again at any time. `replaces`: see `open_replacing`. Raises `StoreFull`, `StoreUnavailable`.
         """
+        self._replaces = replaces
         self._root = str(folder.absolute())
-        self._temporary = f"{self._root}/{_TEMPORARY}"
+        self._temporary = f"{self._root}/{TEMPORARY}"
         self._folders = FolderSync()
         self._known: dict[str, None] = {}
         try:
@@ -159,15 +161,22 @@ class DirectoryStore:
             if parent not in self._known:
                 self._make(parent)
             try:
-                _link(temporary, path)
+                self._show(temporary, path)
             except FileNotFoundError:
                 self._make(parent)
-                _link(temporary, path)
+                self._show(temporary, path)
             self._folders.sync(parent)
         except FileExistsError as error:
             raise ObjectExists(key) from error
         except OSError as error:
             raise _translate(error, "committing an object") from error
+
+    def _show(self, temporary: str, path: str) -> None:
+        if not self._replaces:
+            _link(temporary, path)
+        # Gone from there it was renamed already, by a call that then failed.
+        elif os.path.exists(temporary):
+            os.replace(temporary, path)
 
     def withdraw(self, temporary: str, key: str) -> None:
         """Undo a `publish` that failed half way. For `DirectoryWriter`."""

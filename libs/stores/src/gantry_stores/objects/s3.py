@@ -34,8 +34,10 @@ class S3Store:
     is asked of the server before the first call.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, *, replaces: bool = False) -> None:
+        """`replaces`: see `open_replacing`."""
         self._bucket = bucket
+        self._replaces = replaces
         self._clients = S3Clients(bucket)
         self._memory = WriterMemory(_WRITER_MEMORY)
         self._withdrawals = Withdrawals()
@@ -48,6 +50,7 @@ class S3Store:
             clients=self._clients,
             memory=self._memory,
             withdrawals=self._withdrawals,
+            replaces=self._replaces,
         )
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:

@@ -87,14 +87,20 @@ def failure_of(error: BaseException) -> S3Failure:
 class S3Clients:
     """The clients for one bucket; each is made when first used. Made after a fork.
 
-    Raises `ConfigurationError` where the file of the authority cannot be read.
+    Raises `ConfigurationError` where the file of the authority cannot be read, or there is no
+    such profile.
     """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
-        self._session = boto3.Session()
+        try:
+            self._session = boto3.Session(profile_name=bucket.profile)
+        except botocore.exceptions.ProfileNotFound as error:
+            raise ConfigurationError(
+                f"{bucket}: there is no profile {bucket.profile} in the files of AWS"
+            ) from error
         self._authority = _read(bucket.ca_file) if bucket.ca_file else b""
 
     def writer(self) -> ObstoreS3:

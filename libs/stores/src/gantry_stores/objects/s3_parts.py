@@ -29,12 +29,20 @@ class PartUpload:
     """One upload in parts, used by one thread. Each call may be made again after it failed."""
 
     def __init__(
-        self, client: Any, *, bucket: str, key: str, mark: str, encryption: Mapping[str, str]
+        self,
+        client: Any,
+        *,
+        bucket: str,
+        key: str,
+        mark: str,
+        encryption: Mapping[str, str],
+        replaces: bool = False,
     ) -> None:
         self._client = client
         self._encryption = encryption
         self._place = {"Bucket": bucket, "Key": key}
         self._mark = mark
+        self._replaces = replaces
         self._id: str | None = None
         self._parts: list[dict[str, object]] = []
         self._size = 0
@@ -79,7 +87,7 @@ class PartUpload:
                 **self._place,
                 UploadId=self._id,
                 MultipartUpload={"Parts": self._parts},
-                IfNoneMatch="*",
+                **({} if self._replaces else {"IfNoneMatch": "*"}),
             )
         except BOTO_ERRORS as error:
             failure = failure_of(error)
@@ -98,20 +106,27 @@ class PartUpload:
             return
         with suppress(self._client.exceptions.NoSuchUpload):
             self._client.abort_multipart_upload(**self._place, UploadId=self._id)
-        if self._completing and self._found_mark() == (self._mark, self._size):
+        if (
+            self._completing
+            and not self._replaces
+            and self._found_mark() == (self._mark, self._size)
+        ):
             self._client.delete_object(**self._place)
 
     def _is_ours(self) -> bool:
-        """Whether the object is there, from us and whole. Raises `ObjectExists` if another is."""
+        """Whether the object is there, from us and whole. Raises `ObjectExists` if another is that
+        may not be replaced."""
         try:
             found = self._found_mark()
         except BOTO_ERRORS as error:
             raise failure_of(error).named("committing an object") from error
         if found is None:
             return False
-        if found != (self._mark, self._size):
+        if found == (self._mark, self._size):
+            return True
+        if not self._replaces:
             raise ObjectExists(self._place["Key"])
-        return True
+        return False
 
     def _found_mark(self) -> tuple[str | None, int] | None:
         try:

@@ -96,12 +96,14 @@ class S3Writer:
         clients: S3Clients,
         memory: WriterMemory,
         withdrawals: Withdrawals,
+        replaces: bool = False,
     ) -> None:
         self._bucket = bucket
         self._key = key
         self._clients = clients
         self._memory = memory
         self._withdrawals = withdrawals
+        self._replaces = replaces
         self._mark = uuid.uuid4().hex
         self._buffer = bytearray()
         self._upload: PartUpload | None = None
@@ -145,7 +147,7 @@ class S3Writer:
         self._end()
         if self._upload is not None:
             self._withdrawals.add(self._upload.withdraw)
-        elif self._may_be_there:
+        elif self._may_be_there and not self._replaces:
             self._withdrawals.add(self._withdraw_put)
 
     def _end(self) -> None:
@@ -169,6 +171,7 @@ class S3Writer:
                 key=prefix + self._key,
                 mark=self._mark,
                 encryption=encryption_arguments(self._bucket),
+                replaces=self._replaces,
             )
         self._upload.append(self._buffer)
         self._drop_buffer()
@@ -180,12 +183,12 @@ class S3Writer:
                 self._key,
                 self._buffer,
                 attributes={**attributes},
-                mode="create",
+                mode="overwrite" if self._replaces else "create",
                 use_multipart=False,
             )
         except OBSTORE_ERRORS as error:
             failure = failure_of(error)
-            if failure.status in {409, 412}:
+            if failure.status in {409, 412} and not self._replaces:
                 if self._is_there(failure):
                     return
                 raise failure.named("committing an object") from error
