@@ -220,14 +220,15 @@ def test_nobody_there_and_nobody_who_answers(
     assert [each.uid for each in peer.posted] == [uids[1], uids[0]]
 
 
-# What the statement says as user agent, in a word, and what is seen of it.
+# What the statement says as user agent, in a word, and what is seen of it: the delivery, its first
+# instance, and how many of two were sent in that round.
 CLAIMED = {
-    "the data set names": (DeliveryState.FAILED, "failed"),
-    "the instance is sent again": (DeliveryState.FAILED, "failed"),
-    "the instance is not sent again": (DeliveryState.DEAD, "refused"),
-    "the instance is sent in Explicit": (DeliveryState.DEAD, "refused"),
-    "nothing more is sent now": (DeliveryState.FAILED, "waiting"),
-    "as if nobody were there": (DeliveryState.FAILED, "waiting"),
+    "the data set names": (DeliveryState.FAILED, "failed", 2),
+    "the instance is sent again": (DeliveryState.FAILED, "failed", 2),
+    "the instance is not sent again": (DeliveryState.DEAD, "refused", 2),
+    "the instance is sent in Explicit": (DeliveryState.DEAD, "refused", 2),
+    "nothing more is sent now": (DeliveryState.FAILED, "failed", 1),
+    "as if nobody were there": (DeliveryState.FAILED, "failed", 1),
 }
 
 
@@ -239,12 +240,13 @@ def test_each_status_that_is_claimed_of_a_store_has_its_behaviour(
     (store,) = (each for each in web_client_transactions() if each.method == "POST")
     claims = {each.name: each.value for each in store.statuses if each.name.isdigit()}
     assert len(claims) > 15
-    uid = archive.study(images=1)[1][0]
+    study, (uid, _) = archive.study(images=2)
     for code, claim in claims.items():
         codes.append(int(code))
-        pk = archive.push(uid, to=f"P{code}")
+        before = len(peer.posted)
+        pk = archive.push(study, to=f"P{code}")
         archive.send_web(peer.base, to=f"P{code}")
         (wanted,) = (seen for words, seen in CLAIMED.items() if claim.startswith(words))
         state = archive.items(pk)[uid][0]
-        assert (archive.line(pk).state, state) == wanted, code
+        assert (archive.line(pk).state, state, len(peer.posted) - before) == wanted, code
     assert peer.posted[0].headers["Content-Type"].startswith(store.media_types[0])

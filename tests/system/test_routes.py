@@ -21,7 +21,7 @@ ACCESSION = "XXXXR0700000101H"
 CONFIG = """
 policies:
   - {{rule: patient_identity, identifier: hkid, action: hold}}
-complete_after: {{default: 500ms, partners: {{SLOWCT: 1h}}}}
+complete_after: {{default: 500ms, partners: {{SLOWCT: 1h, ERCT: 1h}}, series: 2s}}
 sweep: {{after: 2s, every: 500ms}}
 http: {{processes: 1}}
 ingress: {{processes: 1}}
@@ -29,6 +29,7 @@ query: {{processes: 1}}
 worker: {{processes: 1}}
 partners:
   - {{ae_title: SLOWCT}}
+  - {{ae_title: ERCT}}
   - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}
   - {{ae_title: ORTHANC, address: '127.0.0.1:{orthanc}'}}
   - {{ae_title: DCMQRSCP, address: '127.0.0.1:{dcmqrscp}'}}
@@ -37,6 +38,8 @@ partners:
 routes:
   - {{name: everything, send_to: [STORESCP, ORTHANC, DCMQRSCP, COUNTING]}}
   - {{name: again, when: {{Modality: [CT]}}, send_to: [COUNTING]}}
+  - {{name: at-once, when: {{calling_ae: ERCT}}, send_to: [COUNTING], trigger: instance}}
+  - {{name: series, when: {{calling_ae: ERCT}}, send_to: [STORESCP], trigger: series}}
   - {{name: night-reads, when: {{calling_ae: CT02}}, send_to: [DOWN]}}
 forward: {{backoff: {{first: 300ms, longest: 1s}}, late_after: 2s}}
 """
@@ -162,6 +165,24 @@ def test_a_held_study_stays_and_a_slow_partner_is_waited_for(place: Place) -> No
     done = place.gantry.run("push", held[0].StudyInstanceUID, "--to", "COUNTING")
     assert done.returncode == 2
     assert "is held and may not leave" in done.stderr
+
+
+def test_before_its_study_is_complete_an_instance_leaves_at_once_and_a_series_when_quiet(
+    place: Place,
+) -> None:
+    study = place.study(images=4)
+    for first in (0, 2):
+        place.receive(study[first : first + 2], calling_ae="ERCT")
+        until(
+            lambda: all(place.counting.received[s.SOPInstanceUID] for s in study[: first + 2]),  # noqa: B023
+            "they have left at once",
+        )
+    storescp = place.peers[0]
+    until(lambda: counts(storescp, study) == {1}, "the series has left")
+    assert not place.completed(study[0])
+    assert {place.counting.received[sample.SOPInstanceUID] for sample in study} == {1}
+    for title in ("COUNTING", "STORESCP"):
+        until(lambda: place.delivered(study[0], title), f"it is delivered to {title}")  # noqa: B023
 
 
 def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> None:

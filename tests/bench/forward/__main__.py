@@ -2,9 +2,9 @@
 
     .venv/bin/python tests/bench/forward --rounds 5 --write
 
-Both are asked over HTTP to send the same study and say when they have; both run all the time and one
-is measured at a time. Then complete studies leave Gantry by a route and by themselves, one after the
-other: its own metric tells after how long each was delivered. `--write` puts it into
+Both are asked over HTTP to send the same study and say when they have; both run all the time and
+one is measured at a time. Then complete studies leave Gantry by a route and by themselves, one
+after the other: its own metric tells after how long each was delivered. `--write` puts it into
 docs/performance.md.
 """
 
