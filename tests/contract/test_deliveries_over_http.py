@@ -165,6 +165,10 @@ def guarded(web, serve) -> Iterator[str]:
         ("POST /deliveries", NORTH, 403),
         ("PUT /destinations/PEER", NORTH, 403),
         ("DELETE /studies/1.2.3", SENDER, 403),
+        ("GET /subscribers", READER, 200),
+        ("PUT /subscribers/webhook:ris", READER, 403),
+        ("PUT /subscribers/webhook:ris", SENDER, 400),
+        ("POST /subscribers/webhook:ris/replay", NORTH, 403),
     ],
 )
 def test_it_takes_the_right_to_forward(

@@ -8,10 +8,11 @@ from types import ModuleType
 import pytest
 
 from gantry_archive import find_failures, proving
-from gantry_archive.own_entities import QUERY, STORAGE
+from gantry_archive.own_entities import QUERY, SENDER, STORAGE
 from gantry_archive.refusal_statuses import STATUSES
 from gantry_domain import statuses, sub_operations
 from gantry_domain.attributes import ATTRIBUTES
+from gantry_domain.availability import INSTANCE_AVAILABILITY_NOTIFICATION
 from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.document import Table
@@ -109,11 +110,14 @@ ae_titles: [HOSPITAL]
 database: postgresql://somebody@db.hospital.example/index
 ingress: {sop_classes: [1.2.3.4], max_associations: 7, acse_timeout: 11s, max_object_size: 2GiB}
 delete: {enabled: true}
+partners: [{ae_title: RIS, address: "ris.example:104", notify: ian}]
 """,
     )
     made = whole_statement(settings)
     storage = entity(made, STORAGE)
     assert storage.ae_titles == ("HOSPITAL",)
+    sender = {each.uid: each.role for each in entity(made, SENDER).supports}
+    assert sender[INSTANCE_AVAILABILITY_NOTIFICATION] is Role.SCU
     assert "1.2.3.4" in {each.uid for each in storage.supports}
     facts = {each.name: each.value for each in storage.policies}
     assert facts["Associations at a time"] == "7"

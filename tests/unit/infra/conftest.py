@@ -27,6 +27,7 @@ _MODULES = (
     "gantry_worker.metrics",
     "gantry_worker.commitment_metrics",
     "gantry_worker.forward_metrics",
+    "gantry_worker.subscriber_metrics",
     "gantry_query.metrics",
     "gantry_worklist.metrics",
 )

@@ -90,6 +90,7 @@ def test_every_secret_of_gantrys_reaches_every_pod_that_reads_the_configuration(
             "dimsePasscodes",
             "dimseJwtSecret",
             "dicomwebSecrets",
+            "webhookSecrets",
             "tlsKeyPassword",
         )
     }

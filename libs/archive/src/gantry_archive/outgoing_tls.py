@@ -29,8 +29,9 @@ def tls_to(settings: Settings, *, name: str | None = None) -> OutgoingTLS:
 
 
 def check_outgoing_tls(settings: Settings) -> None:
-    """Raises `ConfigurationError` for files that are no use, if a partner is called over TLS."""
-    for partner in settings.partners:
-        if partner.tls or (partner.dicomweb or "").startswith("https:"):
-            tls_to(settings).context()
-            return  # the files are the same for all
+    """Raises `ConfigurationError` for files that are no use, if anyone is called over TLS."""
+    urls = [partner.dicomweb or "" for partner in settings.partners]
+    urls += [webhook.url for webhook in settings.webhooks]
+    secure = any(url.startswith("https:") for url in urls)
+    if secure or any(partner.tls for partner in settings.partners):
+        tls_to(settings).context()  # the files are the same for all

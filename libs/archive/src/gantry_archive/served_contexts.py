@@ -7,6 +7,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from gantry_archive.storable_classes import known_classes, taken_classes
 from gantry_dimse.contexts import MESSAGE_SYNTAXES, SupportedContexts
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX
+from gantry_dimse.notifying import NOTIFICATION_CONTEXTS
 from gantry_dimse.proposals import ProposedContext, plan_contexts
 from gantry_domain.commitment import STORAGE_COMMITMENT_PUSH
 from gantry_domain.information_models import (
@@ -83,3 +84,5 @@ def proposed_contexts(settings: Settings) -> Iterator[ProposedContext]:
         yield ProposedContext(MODALITY_WORKLIST_FIND, (IDENTIFIER_SYNTAX,))
     if settings.worklist.performed_to:
         yield ProposedContext(MODALITY_PERFORMED_PROCEDURE_STEP, MESSAGE_SYNTAXES)
+    if any(partner.notify for partner in settings.partners):
+        yield from NOTIFICATION_CONTEXTS

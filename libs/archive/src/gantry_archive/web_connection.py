@@ -56,11 +56,13 @@ class WebPlace:
     """Where a DICOMweb server is, and who we are to it.
 
     `base`: what its URLs begin with. `authorization`: the header of that name, with its secret.
+    `accept`: what it may answer with.
     """
 
     base: str
     authorization: str | None
     tls: OutgoingTLS
+    accept: str = "application/dicom+json"
 
 
 class WebConnection:
@@ -75,6 +77,7 @@ class WebConnection:
         self._path = parts.path
         self._authority = parts.netloc
         self._authorization = place.authorization
+        self._accept = place.accept
         self._tls = place.tls
         self._timeouts = timeouts
         self._pacer = pacer
@@ -159,7 +162,7 @@ class WebConnection:
         common = [
             ("Host", self._authority),
             ("User-Agent", IMPLEMENTATION_VERSION_NAME),
-            ("Accept", "application/dicom+json"),
+            ("Accept", self._accept),
         ]
         if self._authorization is not None:
             common.append(("Authorization", self._authorization))

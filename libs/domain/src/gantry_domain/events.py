@@ -78,3 +78,19 @@ class Event:
     id: int
     at: datetime
     happening: Happening
+
+
+def event_document(event: Event) -> dict[str, object]:
+    """An event as it is told to others: what it does not have is left out."""
+    told = event.happening
+    values: dict[str, object] = {
+        "id": event.id,
+        "at": event.at,
+        "kind": told.kind.value,
+        "StudyInstanceUID": told.StudyInstanceUID,
+        "SeriesInstanceUID": told.SeriesInstanceUID,
+        "SOPInstanceUID": told.SOPInstanceUID,
+        "instances": told.instances,
+        "destination": told.destination,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -32,6 +32,7 @@ from gantry_runtime.values import (
     TimeZoneName,
     expand_shorthand,
 )
+from gantry_runtime.webhook_section import Webhook, check_webhooks
 
 
 def _without_secret(url: str, variable: str) -> None:
@@ -68,6 +69,7 @@ class Configuration(Section):
     forward: Forward = Forward()
     commitment: Commitment = Commitment()
     routes: Annotated[tuple[RouteSection, ...], Field(strict=False)] = ()
+    webhooks: Annotated[tuple[Webhook, ...], Field(strict=False)] = ()
     policies: Annotated[tuple[PolicySection, ...], Field(strict=False)] = ()
     complete_after: QuietTime = CompleteAfter()
 
@@ -86,6 +88,12 @@ class Configuration(Section):
             if titles.count(title) > 1:
                 raise ValueError(f"the partner {title} is listed twice")
         return partners
+
+    @field_validator("webhooks")
+    @classmethod
+    def _webhooks_known_once(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        check_webhooks(webhooks)
+        return webhooks
 
     @field_validator("database")
     @classmethod
@@ -177,6 +185,15 @@ class Configuration(Section):
     def route_table(self) -> tuple[Route, ...]:
         """The routes as values."""
         return tuple(section.route() for section in self.routes)
+
+    @property
+    def subscribers(self) -> tuple[str, ...]:
+        """Who is told of events, by name."""
+        told = [partner.availability_subscriber for partner in self.partners]
+        return (
+            *(webhook.subscriber for webhook in self.webhooks),
+            *(name for name in told if name is not None),
+        )
 
     @property
     def web_clients_sign_in(self) -> bool:

@@ -86,6 +86,16 @@ class Partner(Section):
     """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
     None: one, and it is not asked."""
 
+    notify: Literal["ian"] | None = None
+    """How it is told which instances of its partition can be retrieved from us: by Instance
+    Availability Notification, when a study is complete, and when some of it is deleted; None: not
+    at all."""
+
+    @property
+    def availability_subscriber(self) -> str | None:
+        """How it is called among all who are told; None: it is not told so."""
+        return None if self.notify is None else f"ian:{self.ae_title}"
+
     @property
     def takes_deliveries(self) -> bool:
         """Whether it can be sent to, in one of the ways."""
@@ -115,6 +125,12 @@ class Partner(Section):
                 "prove is about what is sent to a partner: it needs an address, dicomweb, a folder "
                 "or a bucket"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _who_is_told_has_an_address(self) -> Self:
+        if self.notify is not None and self.address is None:
+            raise ValueError("notify is over DIMSE: it needs an address")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from gantry_runtime.services import DimseDoor
 from gantry_runtime.users import parse_passcodes
 from gantry_runtime.values import split_host_and_port
 from gantry_runtime.web_secrets import authorization_header, parse_web_secrets
+from gantry_runtime.webhook_section import parse_webhook_secrets, webhook_keys
 
 ENVIRONMENT = (
     "GANTRY_CONFIG",
@@ -37,6 +38,7 @@ ENVIRONMENT = (
     "GANTRY_DIMSE_JWT_SECRET",
     "GANTRY_HTTP_TOKENS",
     "GANTRY_DICOMWEB_SECRETS",
+    "GANTRY_WEBHOOK_SECRETS",
 )
 
 
@@ -93,6 +95,8 @@ class Settings(Configuration):
     """By the name of the web client."""
     dicomweb_secrets: dict[str, SecretStr] = Field(default_factory=dict)
     """By the AE title of the partner: a bearer token, or user:password."""
+    webhook_secrets: dict[str, tuple[SecretStr, ...]] = Field(default_factory=dict)
+    """By the name of the webhook."""
     folder: Path = Path()
     """The folder of the file, from which paths in it are read."""
 
@@ -157,6 +161,13 @@ class Settings(Configuration):
         """The Authorization header for the DICOMweb server of a partner: never log it."""
         secret = self.dicomweb_secrets.get(ae_title)
         return None if secret is None else authorization_header(secret)
+
+    def webhook_keys(self, name: str) -> tuple[bytes, ...]:
+        """By which what a webhook is told is signed.
+
+        :raises ConfigurationError: it has no secret.
+        """
+        return webhook_keys(self.webhook_secrets, name)
 
     @property
     def embedded(self) -> EmbeddedPlaces:
@@ -265,6 +276,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             "http_tokens": parse_tokens(tokens) if tokens else {},
             "dicomweb_secrets": parse_web_secrets(
                 environ.get("GANTRY_DICOMWEB_SECRETS") or "{}", configuration.partners
+            ),
+            "webhook_secrets": parse_webhook_secrets(
+                environ.get("GANTRY_WEBHOOK_SECRETS") or "{}", configuration.webhooks
             ),
             "folder": file.parent if file else Path(),
             "port_base": _port_base(environ.get("GANTRY_PORT_BASE") or "0"),

@@ -1,4 +1,4 @@
-"""A DICOMweb server as a peer that answers as a test wants, and remembers what it was sent."""
+"""A web server as a peer that answers as a test wants, and remembers what it was sent."""
 
 import json
 import threading
@@ -14,12 +14,13 @@ import pydicom
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: its head, and the DICOM files of its body."""
+    """A request: its head, its body, and the DICOM files of that."""
 
     method: str
     path: str
     headers: dict[str, str]
     files: list[bytes]
+    body: bytes = b""
 
     @property
     def uid(self) -> str:
@@ -75,7 +76,7 @@ class StowPeer:
             def _handle(self) -> None:
                 body = b"".join(_body(self))
                 kind = self.headers.get("Content-Type", "")
-                asked = Asked(self.command, self.path, dict(self.headers), _files(kind, body))
+                asked = Asked(self.command, self.path, dict(self.headers), _files(kind, body), body)
                 peer.asked.append(asked)
                 said = answer(asked)
                 if said is None:

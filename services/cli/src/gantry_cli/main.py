@@ -12,6 +12,7 @@ from gantry_cli.conformance_commands import conformance
 from gantry_cli.destination_commands import destinations
 from gantry_cli.order_commands import orders
 from gantry_cli.review_commands import held, policy
+from gantry_cli.subscriber_commands import subscribers
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.entry import run
@@ -202,6 +203,7 @@ def pull(
 
 
 commands.add_command(destinations)
+commands.add_command(subscribers)
 commands.add_command(held)
 commands.add_command(policy)
 

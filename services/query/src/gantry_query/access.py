@@ -33,9 +33,9 @@ _READING = frozenset({"GET", "HEAD"})
 _PARTITIONED = "/p/"
 _ORDERS = "/dicomweb/orders"
 _HELD = "held"
-_FORWARDING = re.compile(r"/dicomweb/(deliveries|destinations)(/|$)")
+_FORWARDING = re.compile(r"/dicomweb/(deliveries|destinations|subscribers)(/|$)")
 # They are those of all partitions.
-_DESTINATIONS = "/dicomweb/destinations/"
+_OF_ALL = re.compile(r"/dicomweb/(destinations|subscribers)/")
 _CALLER = "gantry.caller"
 NOBODY_IN_PARTICULAR = "anyone on loopback"
 _SEES_HELD = "gantry.sees_held"
@@ -214,7 +214,7 @@ def _refusal(client: Client, scope: Scope) -> Refused | None:
     if right not in client.rights:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{right}"'
         return Refused(403, "scope", f"this needs the right to {right}", challenge)
-    if client.partitions is not None and right is Right.FORWARD and _DESTINATIONS in scope["path"]:
+    if client.partitions is not None and right is Right.FORWARD and _OF_ALL.search(scope["path"]):
         return Refused(403, "partition", "there is no right to what concerns all partitions")
     if client.partitions is not None and _partition(scope["path"]) not in client.partitions:
         return Refused(403, "partition", "there is no right to this partition")

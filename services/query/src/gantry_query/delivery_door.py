@@ -9,11 +9,13 @@ from gantry_runtime.settings import Settings
 @dataclass(frozen=True, slots=True)
 class DeliveryDoor:
     """`destinations`: the partners that can be sent to; `open`: whether whoever gets through may
-    have something sent; `routes`: by what time ranges can be sent again."""
+    have something sent; `routes`: by what time ranges can be sent again; `subscribers`: who is told
+    of events."""
 
     destinations: tuple[str, ...] = ()
     open: bool = False
     routes: tuple[Route, ...] = ()
+    subscribers: tuple[str, ...] = ()
 
 
 def delivery_door(settings: Settings) -> DeliveryDoor:
@@ -24,4 +26,5 @@ def delivery_door(settings: Settings) -> DeliveryDoor:
         tuple(partner.ae_title for partner in settings.partners if partner.takes_deliveries),
         settings.web_clients_sign_in or alone,
         settings.route_table,
+        settings.subscribers,
     )

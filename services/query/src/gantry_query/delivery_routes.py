@@ -3,10 +3,9 @@
 Not of the standard. What is told has UIDs and counts, and nothing of a patient.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
 from sqlalchemy.engine import Connection
 from starlette.exceptions import HTTPException
@@ -18,9 +17,8 @@ from gantry_domain.deliveries import DeliveryState
 from gantry_domain.json_model import valid_uid
 from gantry_query.archive import Archive, Result
 from gantry_query.failures import NotHere
-from gantry_query.negotiation import JSON
-from gantry_query.request_body import CLIENT_LEFT, pieces
-from gantry_query.responses import CACHE
+from gantry_query.request_body import CLIENT_LEFT
+from gantry_query.small_json import json_answer, small_json
 from gantry_stores.index import delivery_lists as lists
 from gantry_stores.index import lanes
 from gantry_stores.index.database import transaction
@@ -28,7 +26,6 @@ from gantry_stores.index.delivery_lists import DeliveryLine, Selection
 
 LARGEST_PAGE = 1000
 _PAGE = 100
-_LARGEST_BODY = 4096
 _MOST_DIGITS = 18
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -61,7 +58,7 @@ class _Deliveries:
         partition = self._archive.partition(request)
         check_open(self._archive)
         try:
-            asked = await json_object(request, self._archive)
+            asked = await small_json(request, self._archive.door)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
         uid, to = asked.get("uid"), asked.get("to")
@@ -168,7 +165,7 @@ class _Destinations:
         if title not in self._archive.deliveries.destinations:
             raise NotHere("destination")
         try:
-            asked = await json_object(request, self._archive)
+            asked = await small_json(request, self._archive.door)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
         paused, drain = asked.get("paused"), asked.get("drain", False)
@@ -215,34 +212,10 @@ def _told(line: DeliveryLine) -> dict[str, Any]:
     }
 
 
-def json_answer(
-    body: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """JSON that nobody keeps."""
-    told = {"Cache-Control": CACHE, **(headers or {})}
-    return Response(orjson.dumps(body), status, told, media_type=JSON)
-
-
 def check_open(archive: Archive) -> None:
     """403 where strangers come in."""
     if not archive.deliveries.open:
         raise HTTPException(403, "only clients that sign in (`auth`) may have something sent")
-
-
-async def json_object(request: Request, archive: Archive) -> Mapping[str, Any]:
-    """The object that a small body is; 400 or 413 where it is none."""
-    content = bytearray()
-    async for piece in pieces(request, archive.door):
-        content += piece
-        if len(content) > _LARGEST_BODY:
-            raise HTTPException(413, "a few words are enough")
-    try:
-        read = orjson.loads(content)
-    except ValueError as error:
-        raise HTTPException(400, "the body is no JSON") from error
-    if not isinstance(read, dict):
-        raise HTTPException(400, "the body is no JSON object")
-    return read
 
 
 def _of_path(request: Request) -> int:

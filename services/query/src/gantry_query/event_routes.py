@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gantry_domain.events import Event
+from gantry_domain.events import Event, event_document
 from gantry_domain.query import BadQuery
 from gantry_domain.sight import Sight
 from gantry_query.archive import Archive
@@ -125,7 +125,7 @@ async def _page(archive: Archive, asked: _Asked, after: int) -> Response:
     while not events and (left := deadline - time.monotonic()) > 0 and not archive.feed.stopping:
         await archive.feed.changed(last, seconds=left)
         events, last = await _read(archive, asked, last)
-    body = orjson.dumps({"events": [_document(event) for event in events], "last": last})
+    body = orjson.dumps({"events": [event_document(event) for event in events], "last": last})
     headers = {"Cache-Control": CACHE, "Vary": "Accept"}
     return Response(body, headers=headers, media_type=JSON)
 
@@ -145,19 +145,8 @@ async def _stream(archive: Archive, asked: _Asked, after: int) -> AsyncIterator[
 
 def _message(event: Event) -> bytes:
     kind = event.happening.kind.value.encode()
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, kind, orjson.dumps(_document(event)))
-
-
-def _document(event: Event) -> dict[str, object]:
-    told = event.happening
-    values: dict[str, object] = {
-        "id": event.id,
-        "at": event.at,
-        "kind": told.kind.value,
-        "StudyInstanceUID": told.StudyInstanceUID,
-        "SeriesInstanceUID": told.SeriesInstanceUID,
-        "SOPInstanceUID": told.SOPInstanceUID,
-        "instances": told.instances,
-        "destination": told.destination,
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        event.id,
+        kind,
+        orjson.dumps(event_document(event)),
+    )

@@ -33,6 +33,7 @@ _PATH_SCHEMAS: dict[str, Json] = {
     "path": {"type": "string", "minLength": 1},
     "number": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "destination": {"type": "string", "minLength": 1, "maxLength": 16},
+    "subscriber": {"type": "string", "minLength": 1, "maxLength": 80},
 }
 _CONTROLS: dict[str, Json] = {
     "limit": {"type": "integer", "minimum": 0, "maximum": LARGEST_PAGE},
@@ -104,6 +105,9 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "retry": (),
     "destinations": (JSON,),
     "destination": (),
+    "subscribers": (JSON,),
+    "subscriber": (),
+    "tell_again": (),
 }
 _STATUSES = {
     "200": "what was asked for",
@@ -210,6 +214,16 @@ _BODIES: dict[str, Json] = {
         "required": ["paused"],
         "properties": {"paused": {"type": "boolean"}, "drain": {"type": "boolean"}},
     },
+    "subscriber": {
+        "type": "object",
+        "required": ["paused"],
+        "properties": {"paused": {"type": "boolean"}},
+    },
+    "tell_again": {
+        "type": "object",
+        "required": ["after"],
+        "properties": {"after": {"type": "integer", "minimum": 0}},
+    },
 }
 _OF_BULK = {"206": "the range", "416": "the range lies outside"}
 
@@ -288,9 +302,9 @@ def _statuses(kind: str) -> dict[str, str]:
             return _OF_HELD
         case "decide":
             return _OF_DECIDE
-        case "deliveries" | "delivery" | "destinations":
+        case "deliveries" | "delivery" | "destinations" | "subscribers":
             return _OF_TELLING
-        case "cancel" | "retry" | "destination":
+        case "cancel" | "retry" | "destination" | "subscriber" | "tell_again":
             return _OF_STEERING
         case "bulk":
             return _STATUSES | _OF_BULK

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from gantry_archive.resending import ByRoutes, Resent, Span, To, resend, route_named
 from gantry_domain.errors import ConfigurationError
 from gantry_query.archive import Archive
-from gantry_query.delivery_routes import check_open, json_answer, json_object
+from gantry_query.delivery_routes import check_open
 from gantry_query.request_body import CLIENT_LEFT
+from gantry_query.small_json import json_answer, small_json
 
 # One request plans for about so long.
 _SECONDS = 3.0
@@ -43,7 +44,7 @@ class _Resending:
         partition = self._archive.partition(request)
         check_open(self._archive)
         try:
-            asked = await json_object(request, self._archive)
+            asked = await small_json(request, self._archive.door)
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
         dry_run = asked.get("dry_run", False)

@@ -30,6 +30,7 @@ from gantry_query.resend_routes import resend_router
 from gantry_query.retrieve_routes import retrieve_router
 from gantry_query.search_routes import search_router
 from gantry_query.store_routes import store_router
+from gantry_query.subscriber_routes import subscriber_router
 from gantry_query.wado_uri import uri_router
 
 HELD_PREFIXES = ("/held", "/p/{partition}/held")
@@ -105,6 +106,7 @@ def _routers(archive: Archive) -> list[APIRouter]:
         delivery_router,
         resend_router,
         event_router,
+        subscriber_router,
         order_router,
         uri_router,
     )

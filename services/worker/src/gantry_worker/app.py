@@ -18,7 +18,10 @@ _STOP_GRACE = 30.0
 def main() -> int:
     """Run until SIGTERM. Raises `ConfigurationError`, as for a port in use."""
     settings = load_settings()
-    check_outgoing_tls(settings)  # here too, for what is wrong with the files is then one line
+    # Here too, for what is wrong is then one line.
+    check_outgoing_tls(settings)
+    for webhook in settings.webhooks:
+        settings.webhook_keys(webhook.name)
     index = ProcessSpec(
         name="index",
         module="gantry_worker.pool",

@@ -33,6 +33,7 @@ from gantry_worker import forward_metrics as metrics
 from gantry_worker.commitments import Commitments
 from gantry_worker.lane import Lane, Leases
 from gantry_worker.proofs import Proofs
+from gantry_worker.subscribers import Subscribers
 
 log = get_logger(__name__)
 
@@ -106,12 +107,14 @@ class Forwarding:
         }
         self._commitments = Commitments(settings, store=self._open_store, stopping=process.stopping)
         self._proofs = Proofs(settings, stopping=process.stopping)
+        self._subscribers = Subscribers(settings, stopping=process.stopping)
         self._measured = self._postponed = float("-inf")
 
     def start(self) -> None:
         """Start all threads."""
         self._commitments.start()
         self._proofs.start()
+        self._subscribers.start()
         self._leases.start()
         for lane in self._lanes.values():
             lane.start()
@@ -136,6 +139,7 @@ class Forwarding:
             if now >= self._measured + _MEASURE_SECONDS:
                 self._give_up()
                 self._measure()
+                self._subscribers.measure()
                 self._measured = now
             if now >= self._postponed + _UNKNOWN_SECONDS:
                 self._postpone()
@@ -166,6 +170,7 @@ class Forwarding:
         self._leases.close()
         self._commitments.join(_COMMITMENT_SECONDS)
         self._proofs.join(_COMMITMENT_SECONDS)
+        self._subscribers.join(_COMMITMENT_SECONDS)
         for engine in (self._engine, self._leases_engine):
             engine.dispose()
         log.info("lanes_stopped", drained=drained)

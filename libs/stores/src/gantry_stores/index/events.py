@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from gantry_domain.events import OF_ORDERS, Event, EventKind, Happening
 from gantry_domain.sight import Sight
 from gantry_stores.index.database import one_statement, transaction
+from gantry_stores.index.event_rows import event_of
 
 _FIELDS = """partition, kind, study_instance_uid, series_instance_uid, sop_instance_uid, instances,
              destination, at"""
@@ -205,20 +206,4 @@ def events_after(
                 "limit": limit,
             },
         ).all()
-    return [
-        Event(
-            row.id,
-            row.at,
-            Happening(
-                kind=EventKind(row.kind),
-                partition=row.partition,
-                StudyInstanceUID=row.study_instance_uid,
-                SeriesInstanceUID=row.series_instance_uid,
-                SOPInstanceUID=row.sop_instance_uid,
-                instances=row.instances,
-                destination=row.destination,
-                visible=row.visible,
-            ),
-        )
-        for row in rows
-    ]
+    return [event_of(row) for row in rows]

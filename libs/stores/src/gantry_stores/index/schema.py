@@ -38,9 +38,19 @@ from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.lane_tables import lane
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.proof_tables import proof
+from gantry_stores.index.subscriber_tables import subscriber
 from gantry_stores.index.tables_beside import deletion
 
-__all__ = ["commitment", "decision", "deletion", "lane", "metadata", "order_", "proof"]
+__all__ = [
+    "commitment",
+    "decision",
+    "deletion",
+    "lane",
+    "metadata",
+    "order_",
+    "proof",
+    "subscriber",
+]
 
 
 def _searchable(*levels: Level) -> list[Column[str]]:
