@@ -14,7 +14,7 @@ from blackbox.datasets import Sample, image, new_uid, write
 from blackbox.index import Index
 from blackbox.run import Gantry
 from blackbox.scp import Scp
-from blackbox.scu import send
+from blackbox.scu import storescu
 from blackbox.stores import NewStore
 from blackbox.waiting import until
 
@@ -75,6 +75,7 @@ def destinations() -> Iterator[tuple[Scp, Scp]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_both_get_exactly_the_set_while_workers_are_killed(
     tmp_path: Path, new_store: NewStore, destinations: tuple[Scp, Scp]
 ) -> None:
@@ -92,12 +93,13 @@ def test_both_get_exactly_the_set_while_workers_are_killed(
         run.start()
         with Killer(run, random.Random(7)) as killer:
             for first in range(0, len(samples), 1000):
-                answers = send(run.port("dimse"), samples[first : first + 1000])
-                assert {answer.status for answer in answers} == {0}
+                some = samples[first : first + 1000]
+                answers = storescu(run.port("dimse"), some, calling_ae="CT01")
+                assert list(answers.values()) == ["Success"] * len(some)
             until(
                 lambda: all(len(each.received) == len(wanted) for each in destinations),
                 "both have all",
-                seconds=600,
+                seconds=1500,
                 every=1.0,
             )
         index = Index(run)
