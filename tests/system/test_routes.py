@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,33 @@ def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> Non
     after = status()
     assert after["deliveries, late"] == after["deliveries, failed"] == "0"
     assert after["studies not judged"] == "0"
+
+
+def test_a_time_range_is_sent_to_who_has_not_got_it(place: Place) -> None:
+    study = place.study(images=5)
+    began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    place.receive(study)
+    until(
+        lambda: (
+            place.completed(study[0])
+            and all(place.counting.received[sample.SOPInstanceUID] for sample in study)
+        ),
+        "it is complete, and delivered elsewhere",
+    )
+    command = ("push", "--since", began, "--to", "DOWN")
+    counted = place.gantry.run(*command, "--dry-run")
+    assert (counted.returncode, "would be sent: 5 instances" in counted.stdout) == (0, True)
+    back = Scp(port=place.down_port)
+    try:
+        done = place.gantry.run(*command, "--wait")
+    finally:
+        back.close()
+    assert done.returncode == 0, done.stderr
+    assert "on their way: 5 instances in 1 delivery\ndelivered: 5 instances\n" in done.stdout
+    assert back.received == {sample.SOPInstanceUID: 1 for sample in study}
+    assert "nothing is missing there" in place.gantry.run(*command).stdout
+    by_route = place.gantry.run("push", "--since", began, "--route", "everything")
+    assert "nothing is missing there" in by_route.stdout
 
 
 def test_metrics_follow_a_study_to_the_end(place: Place) -> None:

@@ -130,7 +130,12 @@ def _resend_study(
 ) -> None:
     partition, uid = named
     with transaction(engine) as connection:
-        study = study_to_replay(connection, partition=partition, StudyInstanceUID=uid)
+        study = study_to_replay(
+            connection,
+            partition=partition,
+            StudyInstanceUID=uid,
+            with_parts=isinstance(where, ByRoutes),
+        )
         if study is None:
             done.left_out.add(named)
             return

@@ -202,6 +202,14 @@ study = Table(
         postgresql_where=text("completed_revision IS NULL OR completed_revision < revision"),
     ),
     Index(
+        "ix_study_coming",
+        "pk",
+        # Few: of the others routes are asked once.
+        postgresql_where=text(
+            "verdict = 'accepted' AND (completed_revision IS NULL OR completed_revision < revision)"
+        ),
+    ),
+    Index(
         "ix_study_not_routed",
         "pk",
         # Held ones may wait for years, and the routes are asked twice a second.

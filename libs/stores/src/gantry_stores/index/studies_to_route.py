@@ -104,15 +104,16 @@ def studies_to_ask_early(
 
 
 def study_to_replay(
-    connection: Connection, *, partition: str, StudyInstanceUID: str
+    connection: Connection, *, partition: str, StudyInstanceUID: str, with_parts: bool
 ) -> StudyToRoute | None:
-    """A study that was asked for its routes as it is now; None: it is held, or still comes.
+    """A study that is complete and accepted as it is now; None: it is held, or still comes.
 
-    What still comes goes by itself, and what is held does not leave.
+    What still comes goes by itself, and what is held does not leave. `with_parts`: see
+    `studies_to_route`.
     """
     named = {"partition": partition, "study": StudyInstanceUID}
     row = connection.execute(sa.text(_TO_REPLAY), named).one_or_none()
-    return None if row is None else _study(connection, row, with_parts=True)
+    return None if row is None else _study(connection, row, with_parts=with_parts)
 
 
 def _study(connection: Connection, row: sa.Row[Any], *, with_parts: bool) -> StudyToRoute:

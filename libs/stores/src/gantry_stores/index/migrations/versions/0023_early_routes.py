@@ -11,6 +11,14 @@ def upgrade() -> None:
     """Adds the columns, empty, and indexes: deliveries are found by their study."""
     op.add_column("study", sa.Column("asked_revision", sa.BigInteger(), nullable=True))
     op.add_column("study", sa.Column("series_due_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_study_coming",
+        "study",
+        ["pk"],
+        postgresql_where=sa.text(
+            "verdict = 'accepted' AND (completed_revision IS NULL OR completed_revision < revision)"
+        ),
+    )
     op.add_column(
         "beginning", sa.Column("all_indexed_until", sa.DateTime(timezone=True), nullable=True)
     )
