@@ -3,7 +3,7 @@
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +38,12 @@ forward: {{lease: 3s, concurrency: {concurrency}, backoff: {{first: 500ms, longe
 
 @dataclass
 class Killer:
-    """Kills one of the worker's processes after the other, whichever, and Redis twice."""
+    """Kills one of the worker's processes after the other, whichever, and Redis twice: each after
+    some hundred steps of progress, so that a slow machine comes to its end too."""
 
     run: Gantry
     chance: random.Random
+    progress: Callable[[], int]
     killed: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -55,8 +57,12 @@ class Killer:
         self._thread.join()
 
     def _work(self) -> None:
-        while not self._over.wait(self.chance.uniform(1.0, 3.0)):
-            if len(self.killed) in (6, 14):
+        due = self.chance.randrange(500, 1000)
+        while not self._over.wait(0.05):
+            if self.progress() < due:
+                continue
+            due += self.chance.randrange(300, 1200)
+            if len(self.killed) in (6, 20):
                 with suppress(AssertionError):  # just now there is none, or a new one begins
                     self.run.engine("redis-server").send(signal.SIGKILL)
                     self.killed.append("redis")
@@ -91,11 +97,17 @@ def test_both_get_exactly_the_set_while_workers_are_killed(
     wanted = {sample.SOPInstanceUID for sample in samples}
     try:
         run.start()
-        with Killer(run, random.Random(7)) as killer:
-            for first in range(0, len(samples), 1000):
-                some = samples[first : first + 1000]
+        sent = [0]
+
+        def progress() -> int:
+            return sent[0] + sum(len(each.received) for each in destinations)
+
+        with Killer(run, random.Random(7), progress) as killer:
+            for first in range(0, len(samples), 500):
+                some = samples[first : first + 500]
                 answers = storescu(run.port("dimse"), some, calling_ae="CT01")
                 assert list(answers.values()) == ["Success"] * len(some)
+                sent[0] += len(some)
             until(
                 lambda: all(len(each.received) == len(wanted) for each in destinations),
                 "both have all",
