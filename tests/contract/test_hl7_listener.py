@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from gantry_domain.hl7.framing import framed
 from gantry_runtime.metrics import sample
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.order_tables import hl7_message, order_, order_patient, order_step
 from gantry_stores.index.orders.messages import purge_messages
 from gantry_testkit.hl7_samples import EXPECTED, SAMPLES, order_message, patient_message
 from gantry_testkit.orders_door import OrdersDoor, Sender, acknowledged, code, orders_door
-from gantry_worklist.framing import framed
 
 LIMITS = "hl7: {max_message_size: 200kB, message_timeout: 1s, max_connections: 12}"
 

@@ -33,5 +33,6 @@ def check_outgoing_tls(settings: Settings) -> None:
     urls = [partner.dicomweb or "" for partner in settings.partners]
     urls += [webhook.url for webhook in settings.webhooks]
     secure = any(url.startswith("https:") for url in urls)
+    secure |= any(receiver.tls for receiver in settings.hl7.receivers)
     if secure or any(partner.tls for partner in settings.partners):
         tls_to(settings).context()  # the files are the same for all

@@ -193,6 +193,7 @@ class Configuration(Section):
         return (
             *(webhook.subscriber for webhook in self.webhooks),
             *(name for name in told if name is not None),
+            *(receiver.subscriber for receiver in self.hl7.receivers),
         )
 
     @property

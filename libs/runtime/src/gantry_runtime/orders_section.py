@@ -1,8 +1,8 @@
 """What the configuration says of orders: the worklist's port, and how messages of HL7 are read."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gantry_domain.errors import ConfigurationError
 from gantry_runtime.section import Section
@@ -10,6 +10,7 @@ from gantry_runtime.services import DimseDoor
 from gantry_runtime.values import (
     AETitle,
     Duration,
+    HostAndPort,
     Network,
     PartitionName,
     Size,
@@ -73,8 +74,40 @@ class PatientIdentifier(Section):
     """The type code, PID-3.5."""
 
 
+class HL7Receiver(Section):
+    """A system that is told by HL7, over MLLP, that the images of a procedure are here."""
+
+    name: PartitionName
+    """By which it is known to people: small letters, digits and hyphens."""
+    address: HostAndPort
+    application: str = ""
+    """MSH-5."""
+    facility: str = ""
+    """MSH-6."""
+    order_status: Literal["CM", "A", "IP"] = "CM"
+    """ORC-5 (HL7 Table 0038): completed; some, but not all, results available; in process."""
+    partition: PartitionName = "main"
+    tls: bool = False
+    """It is called over TLS; the files are those of `forward`."""
+    tls_name: str | None = None
+    """For which it has to show a certificate then; None: for the host of `address`."""
+    timeout: Duration = parse_duration("30s")
+    """For the connection, and for each acknowledgement."""
+
+    @property
+    def subscriber(self) -> str:
+        """How it is called among all who are told."""
+        return f"hl7:{self.name}"
+
+    @model_validator(mode="after")
+    def _name_of_a_certificate(self) -> Self:
+        if self.tls_name is not None and not self.tls:
+            raise ValueError("tls_name is of no use without tls: true")
+        return self
+
+
 class HL7(Section):
-    """The listener of HL7 over MLLP, and what its messages mean."""
+    """The listener of HL7 over MLLP, what its messages mean, and who is told by HL7."""
 
     hosts: Annotated[tuple[Network, ...], Field(strict=False)] | None = None
     """Who may send; None: this machine alone."""
@@ -105,6 +138,18 @@ class HL7(Section):
         default_factory=dict
     )
     """By attribute, the fields that feed it, in place of ours: {Modality: [OBR-24, OBR-21.1]}."""
+
+    receivers: Annotated[tuple[HL7Receiver, ...], Field(strict=False)] = ()
+    """Who is told that the images of a procedure are here."""
+
+    @field_validator("receivers")
+    @classmethod
+    def _known_once(cls, receivers: tuple[HL7Receiver, ...]) -> tuple[HL7Receiver, ...]:
+        names = [receiver.name for receiver in receivers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the receiver {name} is listed twice")
+        return receivers
 
     @field_validator("ignore")
     @classmethod

@@ -13,9 +13,9 @@ from sqlalchemy.engine import Engine
 
 from gantry_dimse.handover import Handover
 from gantry_dimse.slots import AssociationSlots
+from gantry_domain.hl7.framing import framed
 from gantry_runtime.settings import load_settings
 from gantry_worklist.dimse import make_server
-from gantry_worklist.framing import framed
 from gantry_worklist.hl7 import make_listener
 from gantry_worklist.polling import pollers
 from gantry_worklist.reporting import report_lanes

@@ -26,6 +26,7 @@ from gantry_stores.index.subscribers import Turn, TurnLost
 from gantry_worker import subscriber_metrics as metrics
 from gantry_worker.availability_teller import availability_subscriptions
 from gantry_worker.due_threads import DueThreads
+from gantry_worker.status_teller import status_subscriptions
 from gantry_worker.subscription import Subscription, Teller
 from gantry_worker.webhook_teller import webhook_subscriptions
 
@@ -49,6 +50,7 @@ class Subscribers:
         self._subscriptions = [
             *webhook_subscriptions(settings),
             *availability_subscriptions(settings),
+            *status_subscriptions(settings),
         ]
         self._stopping = stopping
         self._policy = settings.forward.retry_policy()

@@ -25,6 +25,7 @@ from gantry_domain.hl7.acknowledgement import (
 )
 from gantry_domain.hl7.acknowledgement_mode import wanted_of
 from gantry_domain.hl7.batches import BrokenBatch, read_batch
+from gantry_domain.hl7.framing import Frame
 from gantry_domain.hl7.interpretation import Understood, interpret
 from gantry_domain.hl7.message import Message, UnreadableMessage, read_message
 from gantry_domain.hl7.rules import Rules
@@ -34,7 +35,6 @@ from gantry_stores.index.database import transaction
 from gantry_stores.index.orders.applying import apply_changes
 from gantry_stores.index.orders.messages import ReceivedMessage, note_accepted, note_refused
 from gantry_worklist import metrics
-from gantry_worklist.framing import Frame
 
 log = get_logger(__name__)
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gantry_dimse.tls import ServerTLS, TLSFailed, failure_reason
+from gantry_domain.hl7.framing import Frame, Framer, NotMllp, framed
 from gantry_runtime.logs import get_logger
 from gantry_runtime.rarely import Rarely
 from gantry_worklist import metrics
-from gantry_worklist.framing import Frame, Framer, NotMllp, framed
 
 log = get_logger(__name__)
 
