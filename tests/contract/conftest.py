@@ -253,7 +253,7 @@ ServeFind = Callable[..., AbstractContextManager[DimseServer]]
 def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
     """Serves C-FIND, C-MOVE and C-GET from an index and a store.
 
-    `configuration` is the text of a file.
+    `configuration` is the text of a file, `secrets` what the environment has.
     """
 
     @contextmanager
@@ -263,11 +263,12 @@ def serve_find(tmp_path_factory: pytest.TempPathFactory) -> ServeFind:
         store: ObjectStore | None = None,
         *,
         handover: Handover | None = None,
+        **secrets: str,
     ) -> Iterator[DimseServer]:
         folder = tmp_path_factory.mktemp("find")
         (folder / "gantry.yaml").write_text(configuration)
         names = {"GANTRY_CONFIG": str(folder / "gantry.yaml"), "GANTRY_DATA": str(folder)}
-        settings = load_settings(names)
+        settings = load_settings(names | secrets)
         slots = AssociationSlots(folder / "associations", count=settings.query.max_associations)
         listener = socket.create_server(("127.0.0.1", 0))
         pools = Pools.of(settings)

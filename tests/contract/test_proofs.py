@@ -14,6 +14,8 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.dimse_door import partners_of
 from gantry_archive.served_contexts import storage_contexts
+from gantry_archive.transforms import AS_THEY_ARE, Transforms
+from gantry_domain.deidentification.pseudonyms import Pseudonyms
 from gantry_domain.deliveries import DeliveryState
 from gantry_ingress.committing import commitment_operations
 from gantry_runtime.settings import Settings, load_settings
@@ -28,6 +30,8 @@ from gantry_testkit.stored import new_uid, rows
 from gantry_testkit.waiting import until
 from gantry_worker.proofs import Proofs
 
+KEY = "a key of thirty-two characters.."
+HIDING = Transforms(pseudonyms=Pseudonyms(KEY.encode()))
 _SECTION = "{wait: 2s, answer_within: 1s, attempts: 2, resends: 1}"
 
 
@@ -37,34 +41,43 @@ class Scene:
     def __init__(self, engine: Engine, url: str, folder: Path) -> None:
         self.engine, self.url, self.folder = engine, url, folder
         self.archive = ForwardingArchive(engine, DirectoryStore(folder / "objects"))
-        settings = self.settings("PEER", free_port(), "commitment")
-        partners = partners_of(settings, settings.ingress, accept_unknown=True)
         self.threads = ThreadPoolExecutor(2)
-        self.door = Door(
+        self.door = self.open_door(self.settings("PEER", free_port(), "commitment"))
+
+    def open_door(self, settings: Settings) -> Door:
+        """Where reports are heard."""
+        partners = partners_of(settings, settings.ingress, accept_unknown=True)
+        return Door(
             supported=storage_contexts(settings),
             admit=partners.admit,
             operations=commitment_operations(
-                settings, engine=engine, threads=self.threads, partners=partners
+                settings, engine=self.engine, threads=self.threads, partners=partners
             ),
         )
 
-    def settings(self, title: str, port: int, prove: str) -> Settings:
+    def settings(self, title: str, port: int, prove: str, more: str = "") -> Settings:
         file = self.folder / "gantry.yaml"
         database = self.url.replace("postgresql+psycopg", "postgresql")
         file.write_text(
             f"database: {database}\n"
             f"forward: {{proof: {_SECTION}, backoff: {{first: 1s, longest: 1s}}}}\n"
-            f"partners: [{{ae_title: {title}, address: '127.0.0.1:{port}', prove: {prove}}}]\n"
+            f"partners: [{{ae_title: {title}, address: '127.0.0.1:{port}', prove: {prove}{more}}}]"
         )
-        return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(self.folder)})
+        return load_settings(
+            {
+                "GANTRY_CONFIG": str(file),
+                "GANTRY_DATA": str(self.folder),
+                "GANTRY_DEIDENTIFYING_KEY": KEY,
+            }
+        )
 
     @contextmanager
     def proving(
-        self, port: int, *, title: str = "PEER", prove: str = "commitment"
+        self, port: int, *, title: str = "PEER", prove: str = "commitment", more: str = ""
     ) -> Iterator[None]:
         """A worker that asks this destination."""
         stopping = threading.Event()
-        proofs = Proofs(self.settings(title, port, prove), stopping=stopping)
+        proofs = Proofs(self.settings(title, port, prove, more), stopping=stopping)
         proofs.start()
         try:
             yield
@@ -73,12 +86,18 @@ class Scene:
             assert proofs.join(30)
 
     def deliver(
-        self, port: int, *, images: int, title: str = "PEER", prove: str = "commitment"
+        self,
+        port: int,
+        *,
+        images: int,
+        title: str = "PEER",
+        prove: str = "commitment",
+        transforms: Transforms = AS_THEY_ARE,
     ) -> tuple[int, list[str]]:
         """A study that has arrived: its delivery, and its instances."""
         study, uids = self.archive.study(images=images)
         pk = self.archive.push(study, title)
-        finished = self.archive.send(port, to=title, prove=prove)
+        finished = self.archive.send(port, to=title, prove=prove, transforms=transforms)
         assert finished.settlement.state is DeliveryState.DELIVERED
         return pk, uids
 
@@ -138,6 +157,25 @@ def test_what_is_not_kept_is_sent_again_and_then_all_is_proved(
     # Only what is not proved is asked for again.
     assert [len(each.ReferencedSOPSequence) for each in peer.asked] == [3, 1]
     until(lambda: peer.answers == [0, 0], "both reports were taken")
+
+
+@pytest.mark.parametrize("reports", ["new", "same"])
+def test_who_knows_them_under_other_uids_is_asked_by_these(scene: Scene, reports: str) -> None:
+    door = scene.open_door(scene.settings("PEER", 1, "commitment", ", deidentify: true"))
+    peer = Keeper(reports, port_of_asker=door.port)
+    try:
+        pk, uids = scene.deliver(peer.port, images=2, transforms=HIDING)
+        theirs = [HIDING.uid(uid) for uid in uids]
+        assert sorted(peer.received) == sorted(theirs)
+        peer.loses = {theirs[1]}
+        with scene.proving(peer.port, more=", deidentify: true"):
+            until(lambda: scene.proof(pk)[0] == "resending", "it is known what is missing")
+            assert scene.archive.items(pk)[uids[1]][::2] == ("failed", "not committed (0112)")
+            scene.archive.send(peer.port, prove="commitment", transforms=HIDING)
+            scene.proved(pk, 2)
+    finally:
+        peer.close()
+        door.server.close()
 
 
 def test_what_is_never_kept_ends_as_refused(scene: Scene, keeper: Callable[[str], Keeper]) -> None:
@@ -209,6 +247,11 @@ def test_orthanc_commits(scene: Scene, tmp_path: Path) -> None:
 
 def test_a_query_proves_what_it_finds(scene: Scene, tmp_path: Path) -> None:
     with dcmqrscp(tmp_path / "peer") as peer:
+        hidden, _uids = scene.deliver(
+            peer.port, images=2, title="DCMQRSCP", prove="find", transforms=HIDING
+        )
+        with scene.proving(peer.port, title="DCMQRSCP", prove="find", more=", deidentify: true"):
+            scene.proved(hidden, 2)
         pk, uids = scene.deliver(peer.port, images=3, title="DCMQRSCP", prove="find")
         # As if it had lost it: under this UID it never got anything.
         rows(

@@ -64,7 +64,7 @@ capabilities: {drop: [ALL]}
 {{- /* Gantry's environment: the file, and the secrets by name. */ -}}
 {{- define "gantry.environment" -}}
 - {name: GANTRY_CONFIG, value: /etc/gantry/gantry.yaml}
-{{- $variables := dict "database" "DATABASE_PASSWORD" "broker" "BROKER_PASSWORD" "dimsePasscodes" "DIMSE_PASSCODES" "dimseJwtSecret" "DIMSE_JWT_SECRET" "dicomwebSecrets" "DICOMWEB_SECRETS" "webhookSecrets" "WEBHOOK_SECRETS" "tlsKeyPassword" "TLS_KEY_PASSWORD" }}
+{{- $variables := dict "database" "DATABASE_PASSWORD" "broker" "BROKER_PASSWORD" "dimsePasscodes" "DIMSE_PASSCODES" "dimseJwtSecret" "DIMSE_JWT_SECRET" "dicomwebSecrets" "DICOMWEB_SECRETS" "deidentifyingKey" "DEIDENTIFYING_KEY" "webhookSecrets" "WEBHOOK_SECRETS" "tlsKeyPassword" "TLS_KEY_PASSWORD" }}
 {{- range $secret, $variable := $variables }}
 {{- with index $.Values.secrets $secret }}
 {{- if .name }}

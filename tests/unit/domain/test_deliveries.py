@@ -95,6 +95,14 @@ def test_one_refused_makes_it_dead_with_the_count_once_the_rest_has_arrived() ->
     )
 
 
+def test_what_is_withheld_is_not_waited_for_but_something_has_to_arrive() -> None:
+    some = {ItemState.ACCEPTED: 4, ItemState.WITHHELD: 1}
+    assert ended(some, failure=None) == Settlement(DeliveryState.DELIVERED)
+    assert ended({ItemState.WITHHELD: 2}, failure=None) == Settlement(
+        DeliveryState.DEAD, "all of it is withheld"
+    )
+
+
 def test_a_failure_waits_longer_each_time() -> None:
     counts = {ItemState.ACCEPTED: 4, ItemState.REFUSED: 1, ItemState.FAILED: 1}
     assert ended(counts, attempt=1) == Settlement(

@@ -91,6 +91,7 @@ def test_every_secret_of_gantrys_reaches_every_pod_that_reads_the_configuration(
             "dimseJwtSecret",
             "dicomwebSecrets",
             "webhookSecrets",
+            "deidentifyingKey",
             "tlsKeyPassword",
         )
     }

@@ -89,6 +89,18 @@ def test_partners_that_are_a_folder_or_a_bucket(tmp_path: Path) -> None:
     assert (place.ca_file, place.profile, place.path_style) == (tmp_path / "a.crt", "them", True)
 
 
+def test_who_must_not_know_needs_a_key(tmp_path: Path) -> None:
+    text = PARTNER.replace("}", ", deidentify: true}")
+    key = "a key of thirty-two characters.."
+    settings = load(tmp_path, text, GANTRY_DEIDENTIFYING_KEY=key)
+    assert settings.deidentifying_key == key.encode()
+    assert key not in repr(settings)
+    for short in ({}, {"GANTRY_DEIDENTIFYING_KEY": key[1:]}):
+        with pytest.raises(ConfigurationError) as failure:
+            load(tmp_path, text, **short)
+        assert "deidentify of READING needs GANTRY_DEIDENTIFYING_KEY" in str(failure.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -114,6 +126,17 @@ def test_partners_that_are_a_folder_or_a_bucket(tmp_path: Path) -> None:
         (WEB.replace("}", ", address: 'a:1'}"), "write one of address, dicomweb"),
         (WEB.replace("}", ", prove: commitment}"), "write prove: find"),
         (WEB.replace("}", ", window: 4}"), "window"),
+        ("partners: [{ae_title: R, deidentify: true}]", "needs a way to be sent to"),
+        ("partners: [{ae_title: R, remove: [PatientComments]}]", "needs a way to be sent to"),
+        (PARTNER.replace("}", ", deidentify: true, may: [store, get]}"), "it may not get"),
+        (PARTNER.replace("}", ", remove: [PatientComment]}"), "PatientComment is no attribute"),
+        (PARTNER.replace("}", ", remove: ['0010,40']}"), "0010,40 is no attribute"),
+        (PARTNER.replace("}", ", remove: [Rows]}"), "Rows cannot be removed"),
+        (PARTNER.replace("}", ", remove: ['0008,xxxx']}"), "SOPClassUID has to be there"),
+        (PARTNER.replace("}", ", send_syntaxes: [1.2.3]}"), "1.2.3 is no transfer syntax"),
+        (PARTNER.replace("}", ", send_syntaxes: [1.2.840.10008.1.2.4.70]}"), "one of them has to"),
+        (WEB.replace("}", ", send_syntaxes: [1.2.840.10008.1.2]}"), "with dicomweb"),
+        (PARTNER.replace("}", ", deidentify: true, notify: ian}"), "would be told UIDs"),
         (WEB.replace("https", "ftp"), "start of a web address"),
         ("partners: [{ae_title: V, folder: exports, dicomweb: 'http://a'}]", "one of dicomweb, fo"),
         ("partners: [{ae_title: V, folder: exports, prove: commitment}]", "write prove: find"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed
 from gantry_archive.destinations import Destination
-from gantry_archive.outbound import NotSendable, prepared, why_unsent
+from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
 from gantry_dimse.peer_errors import (
     AssociationLost,
     AssociationRejected,
@@ -40,7 +40,8 @@ class DimseCarrier:
     def carry(self, pairs: Sequence[Pair], sending: Round) -> None:
         """See `Carrier`."""
         groups = plan_contexts(
-            (stored.SOPClassUID, stored.TransferSyntaxUID) for _, stored in pairs
+            ((stored.SOPClassUID, stored.TransferSyntaxUID) for _, stored in pairs),
+            only=self.destination.transforms.syntaxes,
         )
         for contexts in groups:
             classes = {context.SOPClassUID for context in contexts}
@@ -133,15 +134,17 @@ class DimseCarrier:
         started = time.monotonic()
         before = association.bytes_sent
         try:
-            with prepared(stored, association.contexts, store=self.store) as ready:
+            with self.destination.transforms.prepare(
+                stored, association.contexts, store=self.store
+            ) as ready:
                 message_id = association.begin_store(
                     SOPClassUID=stored.SOPClassUID,
-                    SOPInstanceUID=item.SOPInstanceUID,
+                    SOPInstanceUID=ready.SOPInstanceUID or item.SOPInstanceUID,
                     context=ready.context,
                     chunks=ready.chunks,
                 )
         except (NotSendable, ObjectNotFound) as error:
-            outcome = ItemOutcome(ItemState.REFUSED, reason=why_unsent(error))
+            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
             sending.settle(item, outcome, seconds=time.monotonic() - started)
             return
         except AssociationLost:

@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gantry_archive.carrying import NobodyThere, Pair, Round, RoundFailed
-from gantry_archive.outbound import NotSendable, prepared, why_unsent
+from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
 from gantry_archive.place_destinations import PlaceAway, PlaceDestination, at_place
 from gantry_dimse.peer_errors import Interrupted
-from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
 from gantry_domain.deliveries import ItemState
 from gantry_domain.errors import TransientError, UnreadableObject
 from gantry_domain.file_meta import FileMeta, encode_file_meta
@@ -55,7 +54,7 @@ class PlaceCarrier:
         try:
             size = self._write(stored, item.SOPInstanceUID)
         except (NotSendable, ObjectNotFound, UnreadableObject) as error:
-            outcome = ItemOutcome(ItemState.REFUSED, reason=why_unsent(error))
+            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
             sending.settle(item, outcome, seconds=time.monotonic() - started)
             return
         except PlaceAway as error:
@@ -73,9 +72,9 @@ class PlaceCarrier:
 
     def _write(self, stored: StoredObject, SOPInstanceUID: str) -> int:
         """Write one file; the bytes of its data set."""
-        syntax = stored.TransferSyntaxUID
-        contexts = NegotiatedContexts([NegotiatedContext(1, stored.SOPClassUID, syntax)])
-        with prepared(stored, contexts, store=self.store) as ready:
+        transforms = self.destination.transforms
+        contexts = transforms.contexts_for(stored)
+        with transforms.prepare(stored, contexts, store=self.store) as ready:
             syntax = ready.context.TransferSyntaxUID
             chunks = iter(ready.chunks)
             start, found = _beginning(chunks, syntax)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed
-from gantry_archive.outbound import NotSendable, prepared, why_unsent
+from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
 from gantry_archive.web_connection import WebAnswer, WebConnection
 from gantry_archive.web_destinations import WebDestination
 from gantry_dimse.peer_errors import AssociationLost, Interrupted, PeerTimedOut, Unreachable
@@ -67,7 +67,7 @@ class WebCarrier:
         try:
             answer, size = self._store_either_way(stored, item.SOPInstanceUID)
         except (NotSendable, ObjectNotFound, UnreadableObject) as error:
-            outcome = ItemOutcome(ItemState.REFUSED, reason=why_unsent(error))
+            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
             sending.settle(item, outcome, seconds=time.monotonic() - started)
             return
         except Unreachable as error:
@@ -101,7 +101,8 @@ class WebCarrier:
     ) -> tuple[StowAnswer, int]:
         """As it is stored, else converted; the answer and the bytes of the data set."""
         kind = (stored.SOPClassUID, stored.TransferSyntaxUID)
-        if kind not in self._not_taken:
+        only = self.destination.transforms.syntaxes
+        if kind not in self._not_taken and (not only or kind[1] in only):
             answer, size = self._store(stored, stored.TransferSyntaxUID, SOPInstanceUID)
             if answer.scope is not AnswerScope.SYNTAX or kind[1] == EXPLICIT_VR_LITTLE_ENDIAN:
                 return answer, size
@@ -111,36 +112,42 @@ class WebCarrier:
     def _store(
         self, stored: StoredObject, syntax: str, SOPInstanceUID: str
     ) -> tuple[StowAnswer, int]:
-        meta = encode_file_meta(
-            FileMeta(
-                MediaStorageSOPClassUID=stored.SOPClassUID,
-                MediaStorageSOPInstanceUID=SOPInstanceUID,
-                TransferSyntaxUID=syntax,
-                calling_ae="",
-                receiving_ae="",
-                partition="",
-            )
+        contexts = NegotiatedContexts(
+            [
+                NegotiatedContext(number, stored.SOPClassUID, each)
+                for number, each in enumerate(dict.fromkeys((syntax, EXPLICIT_VR_LITTLE_ENDIAN)))
+            ]
         )
-        boundary = secrets.token_hex(24)
-        # The file says its syntax: Orthanc drops parts whose type has more to it, and answers 200.
-        before = f"--{boundary}\r\nContent-Type: {_DICOM}\r\n\r\n"
-        start, end = before.encode() + meta, f"\r\n--{boundary}--\r\n".encode()
-        contexts = NegotiatedContexts([NegotiatedContext(1, stored.SOPClassUID, syntax)])
-        with prepared(stored, contexts, store=self.store) as ready:
+        with self.destination.transforms.prepare(stored, contexts, store=self.store) as ready:
+            uid = ready.SOPInstanceUID or SOPInstanceUID
+            boundary = secrets.token_hex(24)
+            start, end = _around(boundary, stored, ready.context.TransferSyntaxUID, uid)
             counted = _Counted()
             answer = self._connection.request(
                 "POST",
                 "/studies",
                 headers=[
-                    (
-                        "Content-Type",
-                        f'multipart/related; type="{_DICOM}"; boundary={boundary}',
-                    )
+                    ("Content-Type", f'multipart/related; type="{_DICOM}"; boundary={boundary}')
                 ],
                 body=_joined(start, counted.through(iter(ready.chunks)), end),
                 size=None if ready.size is None else len(start) + ready.size + len(end),
             )
-        return _read(answer, SOPInstanceUID), counted.bytes
+        return _read(answer, uid), counted.bytes
+
+
+def _around(boundary: str, stored: StoredObject, syntax: str, uid: str) -> tuple[bytes, bytes]:
+    """What goes before and after the data set: the part's head with the file meta, and the end."""
+    meta = FileMeta(
+        MediaStorageSOPClassUID=stored.SOPClassUID,
+        MediaStorageSOPInstanceUID=uid,
+        TransferSyntaxUID=syntax,
+        calling_ae="",
+        receiving_ae="",
+        partition="",
+    )
+    # The file says its syntax: Orthanc drops parts whose type has more to it, and answers 200.
+    head = f"--{boundary}\r\nContent-Type: {_DICOM}\r\n\r\n"
+    return head.encode() + encode_file_meta(meta), f"\r\n--{boundary}--\r\n".encode()
 
 
 class _Counted:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import time
 
 from gantry_archive.outgoing_tls import outgoing_tls
+from gantry_archive.transforms import AS_THEY_ARE, Transforms, transforms_of
 from gantry_dimse.contexts import MESSAGE_SYNTAXES
 from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.pacing import Pacer
@@ -29,6 +30,7 @@ class Destination:
     how many instances may wait for its answers at once, if it agrees. `prove`: how it is asked
     whether it keeps them, `commitment` or `find`; None: not at all. `pacer`: how fast we may send,
     over all associations of this process. `send_between`: when routes may send; empty: always.
+    `transforms`: what becomes of instances on their way there.
     """
 
     ae_title: str
@@ -41,6 +43,7 @@ class Destination:
     prove: str | None = None
     pacer: Pacer | None = None
     send_between: tuple[DaySpan, ...] = ()
+    transforms: Transforms = AS_THEY_ARE
 
     def associate(
         self, contexts: Sequence[ProposedContext], timeouts: Timeouts, *, window: int = 1
@@ -94,6 +97,7 @@ def destinations(settings: Settings) -> dict[str, Destination]:
                 prove=partner.prove,
                 pacer=None if partner.rate is None else Pacer(partner.rate),
                 send_between=partner.day_spans,
+                transforms=transforms_of(settings, partner),
             )
     return found
 

@@ -112,7 +112,7 @@ def partners_of(settings: Settings, door: DimseDoor, *, accept_unknown: bool) ->
                 partition=partner.partition,
                 charset=partner.charset,
                 certificate=partner.certificate,
-                may=None if partner.may is None else frozenset(partner.may),
+                may=partner.rights,
                 sees_held=partner.sees == "held",
                 max_associations=partner.max_associations,
                 transfer_syntaxes=partner.transfer_syntaxes,

@@ -71,7 +71,7 @@ class Moving:
     def run(self) -> None:
         """Send all that there is, until it is stopped. Raises the errors of the index."""
         held = [(holding.SOPClassUID, holding.TransferSyntaxUID) for holding in self.holdings]
-        for contexts in plan_contexts(held):
+        for contexts in plan_contexts(held, only=self.destination.transforms.syntaxes):
             classes = {context.SOPClassUID for context in contexts}
             left: Iterator[StoredInstance] | None = self.retrieval.instances(classes)
             while left is not None and not self._stopped:
@@ -104,7 +104,13 @@ class Moving:
     ) -> Iterator[StoredInstance] | None:
         """What is left to be sent over another association; None: all was tried, or stopped."""
         self._association = association
-        ahead = ReadAhead(instances, association.contexts, store=self.store, readers=self.readers)
+        ahead = ReadAhead(
+            instances,
+            association.contexts,
+            store=self.store,
+            readers=self.readers,
+            prepare=self.destination.transforms.prepare,
+        )
         waiting: dict[int, StoredInstance] = {}
         try:
             with association:

@@ -6,9 +6,10 @@ form are decoded in a process of its own. What cannot be sent whole is not sent 
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from gantry_archive.decoder_process import (
 )
 from gantry_archive.outgoing import Outgoing, outgoing
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
+from gantry_domain.deliveries import ItemState
 from gantry_domain.errors import PermanentError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.implicit import implicit_little_endian
@@ -41,6 +43,15 @@ class NotSendable(PermanentError):
     """An instance that this peer cannot be sent; the text says why."""
 
 
+class Withheld(NotSendable):
+    """An instance that this peer must not be sent."""
+
+
+def state_unsent(error: Exception) -> ItemState:
+    """What an item becomes that cannot be sent."""
+    return ItemState.WITHHELD if isinstance(error, Withheld) else ItemState.REFUSED
+
+
 def why_unsent(error: Exception | None) -> str:
     """Why an instance was not sent, in one line without patient data."""
     if isinstance(error, UnreadableObject):
@@ -52,12 +63,16 @@ def why_unsent(error: Exception | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The context in which an instance is sent, and its data set in the context's syntax; `size`:
-    its bytes, where they are known before."""
+    """The context in which an instance is sent, and its data set in the context's syntax.
+
+    `size`: the bytes of the data set, where they are known before. `SOPInstanceUID`: under which it
+    is sent; None: its own.
+    """
 
     context: NegotiatedContext
     chunks: Iterable[bytes]
     size: int | None = None
+    SOPInstanceUID: str | None = None
 
 
 class Prepare(Protocol):
@@ -78,9 +93,18 @@ def prepared(
     Raises `NotSendable`, `ObjectNotFound`, or a `TransientError`; so may the chunks, with
     `UnreadableObject`, which is permanent.
     """
+    with prepared_from(partial(outgoing, stored, store=store), stored, contexts) as ready:
+        yield ready
+
+
+@contextmanager
+def prepared_from(
+    find: Callable[[], Outgoing], stored: StoredObject, contexts: NegotiatedContexts
+) -> Iterator[Prepared]:
+    """As `prepared`, of what `find` gives; of `stored` its class and syntax count."""
     as_stored = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
     if as_stored is not None:
-        source = outgoing(stored, store=store)
+        source = find()
         chunks = source.chunks(source.dataset_offset)
         size = source.size - source.dataset_offset
         yield Prepared(as_stored, _whole(chunks, size), size)
@@ -93,7 +117,7 @@ def prepared(
         raise NotSendable(
             f"stored in {stored.TransferSyntaxUID}, which cannot be converted to what it accepts"
         )
-    source = outgoing(stored, store=store)
+    source = find()
     if not syntax.encapsulated:
         yield Prepared(context, _reencoded(source.read, source.size, stored, context))
         return

@@ -5,15 +5,13 @@ corrected is read from the store directly. What is corrected has a new beginning
 header, and its pixel data stream from the store as ever.
 """
 
-import os
-import tempfile
-import weakref
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
+from gantry_archive.unnamed_file import UnnamedFile
 from gantry_domain.corrected_data_set import Piece, corrected_pieces
 from gantry_domain.elements import walk_dataset
 from gantry_domain.keys import object_key
@@ -51,7 +49,7 @@ def outgoing(stored: StoredObject, *, store: ObjectStore) -> Outgoing:
     if not stored.corrections:
         return _AsStored(stored, store)
     if stored.TransferSyntaxUID in DEFLATED:
-        return _Deflated(stored, store)
+        return _deflated(stored, store)
     pieces = _pieces(stored, store)
     return _Corrected([(0, stored.dataset_offset), *pieces], stored, store)
 
@@ -130,40 +128,20 @@ class _Corrected:
         return (self._stored_size if end is None else end) - start
 
 
-class _Deflated:
-    """A deflated data set, made anew in a file without a name: where what is in it cannot be told
-    from the place of what is stored."""
-
-    def __init__(self, stored: StoredObject, store: ObjectStore) -> None:
-        key = object_key(stored.object_id)
-        self.dataset_offset = stored.dataset_offset
-        self.size = 0
-        with tempfile.TemporaryFile(prefix="gantry-deflated-") as file:
-            self._file = os.dup(file.fileno())
-        # Readers pass it on and none of them ends it.
-        weakref.finalize(self, os.close, self._file)
-        self._write(store.read(key, 0, stored.dataset_offset))
-        inflated = Inflated(partial(store.read, key), dataset_offset=stored.dataset_offset)
-        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        for piece in _pieces(stored, store):
-            for chunk in [piece] if isinstance(piece, bytes) else _range(inflated, *piece):
-                self._write(packer.compress(chunk))
-        self._write(packer.flush())
-        self._write(b"\0" * ((self.size - self.dataset_offset) % 2))  # PS3.5 A.5
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file, length, offset)
-
-    def chunks(self, offset: int = 0) -> Iterator[bytes]:
-        while chunk := self.read(offset, CHUNK):
-            yield chunk
-            offset += len(chunk)
-
-    def _write(self, content: bytes) -> None:
-        while content:
-            written = os.write(self._file, content)
-            self.size += written
-            content = content[written:]
+def _deflated(stored: StoredObject, store: ObjectStore) -> UnnamedFile:
+    """A deflated data set, made anew: where what is in it cannot be told from the place of what is
+    stored."""
+    key = object_key(stored.object_id)
+    file = UnnamedFile(dataset_offset=stored.dataset_offset)
+    file.write(store.read(key, 0, stored.dataset_offset))
+    inflated = Inflated(partial(store.read, key), dataset_offset=stored.dataset_offset)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    for piece in _pieces(stored, store):
+        for chunk in [piece] if isinstance(piece, bytes) else _range(inflated, *piece):
+            file.write(packer.compress(chunk))
+    file.write(packer.flush())
+    file.write(b"\0" * ((file.size - file.dataset_offset) % 2))  # PS3.5 A.5
+    return file
 
 
 def _range(inflated: Inflated, start: int, end: int | None) -> Iterator[bytes]:

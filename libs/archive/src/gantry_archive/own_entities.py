@@ -88,8 +88,9 @@ def _query(settings: Settings) -> Entity:
         ae_titles=settings.ae_titles,
         addresses=_addresses(settings, settings.ports.query_dimse, settings.listen.query_tls_port),
         description=(
-            "Answers C-FIND, sends by C-MOVE to partners that have an address, and by C-GET over "
-            "the association of the request, for which the peer proposes the role of an SCP."
+            "Answers C-FIND, sends by C-MOVE to partners that have an address and may know whose "
+            "the images are, and by C-GET over the association of the request, for which the peer "
+            "proposes the role of an SCP."
         ),
         activity="A workstation searches and retrieves",
         remote="Query/Retrieve SCU, C-MOVE destination",

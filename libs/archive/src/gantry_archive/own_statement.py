@@ -172,5 +172,17 @@ def _security(settings: Settings) -> Iterator[SecurityProfile]:
         supported=settings.web_clients_sign_in,
         detail="" if settings.auth is None else settings.auth.kind,
     )
+    hidden_from = [partner.ae_title for partner in settings.partners if partner.deidentify]
+    yield SecurityProfile(
+        name="Basic Application Level Confidentiality Profile, as de-identifier (PS3.15 Annex E)",
+        supported=bool(hidden_from),
+        detail=(
+            f"of what is sent to {', '.join(hidden_from)}; with the option Retain Longitudinal "
+            "Temporal Information Modified Dates; pixels and documents are not cleaned but "
+            "withheld; C-MOVE to it is refused"
+            if hidden_from
+            else ""
+        ),
+    )
     yield SecurityProfile(name="Digital signatures", supported=False)
     yield SecurityProfile(name="Audit trail and secure time (ATNA)", supported=False)

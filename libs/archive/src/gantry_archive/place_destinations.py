@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import time
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from gantry_archive.destinations import is_time
+from gantry_archive.transforms import AS_THEY_ARE, Transforms, transforms_of
 from gantry_dimse.pacing import Pacer
 from gantry_dimse.peer_errors import Unreachable
 from gantry_dimse.requesting import Timeouts
@@ -25,7 +27,6 @@ from gantry_domain.file_names import instance_file_name, series_folder_name
 from gantry_domain.object_place import Bucket, ObjectPlace
 from gantry_runtime.partners import Partner
 from gantry_runtime.settings import Settings
-from gantry_stores.index.proofs import Unproved
 from gantry_stores.objects import (
     ObjectNotFound,
     ObjectStore,
@@ -117,6 +118,7 @@ class PlaceDestination:
     prove: str | None = None
     pacer: Pacer | None = None
     send_between: tuple[DaySpan, ...] = ()
+    transforms: Transforms = AS_THEY_ARE
 
     def takes_routed(self, now: time) -> bool:
         """See `Destination`."""
@@ -126,21 +128,17 @@ class PlaceDestination:
         """Return if it can be sent to. Raises `PlaceAway`."""
         self.place.try_out()
 
-    def listed(self, StudyInstanceUID: str, wanted: Iterable[Unproved]) -> set[str]:
-        """Which of these instances of a study are there. Raises `PlaceAway`."""
+    def listed(self, StudyInstanceUID: str, wanted: Iterable[tuple[str, str]]) -> set[str]:
+        """Which instances of a study are there, asked for and told by their UIDs there: pairs of
+        series and instance. Raises `PlaceAway`."""
         found: set[str] = set()
-        by_series = sorted(wanted, key=lambda each: each.SeriesInstanceUID)
         with at_place():
             store = self.place.store()
-            for series, each in groupby(by_series, key=lambda each: each.SeriesInstanceUID):
+            for series, each in groupby(sorted(wanted), key=itemgetter(0)):
                 folder = series_folder_name(StudyInstanceUID, series)
-                names = {
-                    instance_file_name(StudyInstanceUID, series, one.SOPInstanceUID): one
-                    for one in each
-                }
-                for there in store.list(f"{folder}/"):
-                    if there.size and there.key in names:
-                        found.add(names[there.key].SOPInstanceUID)
+                names = {instance_file_name(StudyInstanceUID, series, uid): uid for _, uid in each}
+                there = (file.key for file in store.list(f"{folder}/") if file.size)
+                found |= {names[key] for key in there if key in names}
         return found
 
 
@@ -153,6 +151,7 @@ def place_destinations(settings: Settings) -> dict[str, PlaceDestination]:
             prove=partner.prove,
             pacer=None if partner.rate is None else Pacer(partner.rate),
             send_between=partner.day_spans,
+            transforms=transforms_of(settings, partner),
         )
         for partner in settings.partners
         if (where := _where(partner, settings.folder)) is not None

@@ -1,14 +1,15 @@
 """Asks a destination whether it keeps what was delivered to it, and hears what it reports."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from uuid import uuid4
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from gantry_archive.destinations import Destination
 from gantry_archive.place_destinations import PlaceDestination
+from gantry_archive.transforms import Transforms
 from gantry_archive.web_destinations import AnyDestination, WebDestination
 from gantry_dimse.commitment_scu import COMMITMENT_CONTEXTS, CommitmentAssociation, EventReport
 from gantry_dimse.find_and_move import IDENTIFIER_SYNTAX, QueryAssociation
@@ -59,6 +60,8 @@ class ReportHearer:
 
     engine: Engine
     resends: int
+    transforms: Mapping[str, Transforms]
+    """Of the destinations that know instances under other UIDs, by AE title in small letters."""
 
     def hear(self, report: EventReport, *, calling_ae: str) -> Status:
         """Write down what a destination reports; what it is answered."""
@@ -84,18 +87,27 @@ class ReportHearer:
             pk = proofs.delivery_asked(connection, told.TransactionUID, calling_ae)
             if pk is None:
                 return False
+            ours = self._ours(connection, pk, calling_ae)
             state = proofs.hear(
                 connection,
                 pk,
-                kept=[each.SOPInstanceUID for each in told.committed],
+                kept=[ours(each.SOPInstanceUID) for each in told.committed],
                 not_kept={
-                    each.SOPInstanceUID: f"not committed ({reason:04X})"
+                    ours(each.SOPInstanceUID): f"not committed ({reason:04X})"
                     for each, reason in told.failed
                 },
                 resends=self.resends,
             )
         log.info("report_heard", delivery=pk, state=state, failed=len(told.failed))
         return True
+
+    def _ours(self, connection: Connection, pk: int, calling_ae: str) -> Callable[[str], str]:
+        """Gives the UID that we have for one that the destination has."""
+        transforms = self.transforms.get(calling_ae.casefold())
+        if transforms is None:
+            return lambda uid: uid
+        ours = {transforms.uid(uid): uid for uid in proofs.sent_instances(connection, pk)}
+        return lambda uid: ours.get(uid, uid)
 
 
 def ask_for_commitment(
@@ -112,7 +124,7 @@ def ask_for_commitment(
     Raises what opening an association raises, an `AssociationLost`, `CommitmentRefused`, or the
     transient errors of the index.
     """
-    for part in _parts(found):
+    for part in _parts(found, destination.transforms):
         request = CommitmentRequest(f"2.25.{uuid4().int}", tuple(part))
         with transaction(hearer.engine) as connection:
             proofs.note_request(connection, proof.delivery_pk, request.TransactionUID)
@@ -134,8 +146,10 @@ def ask_for_commitment(
             raise CommitmentRefused(status)
 
 
-def _parts(found: Iterable[Unproved]) -> Iterable[list[Reference]]:
-    references = (Reference(each.SOPClassUID, each.SOPInstanceUID) for each in found)
+def _parts(found: Iterable[Unproved], transforms: Transforms) -> Iterable[list[Reference]]:
+    references = (
+        Reference(each.SOPClassUID, transforms.uid(each.SOPInstanceUID)) for each in found
+    )
     while part := list(islice(references, _AT_ONCE)):
         yield part
 
@@ -149,13 +163,23 @@ def find_instances(
     Raises what opening an association raises, an `AssociationLost`, `FindRefused`, or
     `SearchFailed`.
     """
+    there_as = destination.transforms.uid
+    ours = {there_as(each.SOPInstanceUID): each.SOPInstanceUID for each in found}
+    study = there_as(proof.StudyInstanceUID)
+    series = sorted({there_as(each.SeriesInstanceUID) for each in found})
     if isinstance(destination, PlaceDestination):
-        return destination.listed(proof.StudyInstanceUID, found)
+        pairs = [(there_as(one.SeriesInstanceUID), there_as(one.SOPInstanceUID)) for one in found]
+        return {ours[uid] for uid in destination.listed(study, pairs)}
     if isinstance(destination, WebDestination):
-        series = sorted({each.SeriesInstanceUID for each in found})
-        return destination.find_instances(proof.StudyInstanceUID, series, timeouts=timeouts)
-    there: set[str] = set()
-    by_series = sorted(found, key=lambda each: each.SeriesInstanceUID)
+        there = destination.find_instances(study, series, timeouts=timeouts)
+    else:
+        there = set(_found_over_dimse(study, series, destination, timeouts))
+    return {ours[uid] for uid in there & ours.keys()}
+
+
+def _found_over_dimse(
+    study: str, series: Sequence[str], destination: Destination, timeouts: Timeouts
+) -> Iterator[str]:
     with QueryAssociation.open_for(
         [STUDY_ROOT_FIND],
         host=destination.host,
@@ -165,13 +189,9 @@ def find_instances(
         timeouts=timeouts,
         tls=destination.tls,
     ) as assoc:
-        for series, each in groupby(by_series, key=lambda each: each.SeriesInstanceUID):
-            wanted = {one.SOPInstanceUID for one in each}
-            identifier = instances_of_series(
-                proof.StudyInstanceUID, series, transfer_syntax=IDENTIFIER_SYNTAX
-            )
+        for uid in series:
+            identifier = instances_of_series(study, uid, transfer_syntax=IDENTIFIER_SYNTAX)
             for answer in assoc.find(STUDY_ROOT_FIND, identifier):
-                uid = found_instance(answer, transfer_syntax=IDENTIFIER_SYNTAX)
-                if uid in wanted:
-                    there.add(uid)
-    return there
+                found = found_instance(answer, transfer_syntax=IDENTIFIER_SYNTAX)
+                if found is not None:
+                    yield found

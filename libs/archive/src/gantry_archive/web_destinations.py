@@ -10,6 +10,7 @@ import orjson
 from gantry_archive.destinations import Destination, destinations, is_time
 from gantry_archive.outgoing_tls import tls_to
 from gantry_archive.place_destinations import PlaceDestination, place_destinations
+from gantry_archive.transforms import AS_THEY_ARE, Transforms, transforms_of
 from gantry_archive.web_connection import WebAnswer, WebConnection, WebPlace
 from gantry_dimse.pacing import Pacer
 from gantry_dimse.peer_errors import PeerBrokeProtocol, Unreachable
@@ -41,6 +42,7 @@ class WebDestination:
     prove: str | None = None
     pacer: Pacer | None = None
     send_between: tuple[DaySpan, ...] = ()
+    transforms: Transforms = AS_THEY_ARE
 
     def connection(self, timeouts: Timeouts) -> WebConnection:
         """A connection that is made with the first request."""
@@ -99,6 +101,7 @@ def sendable(settings: Settings) -> dict[str, AnyDestination]:
             prove=partner.prove,
             pacer=None if partner.rate is None else Pacer(partner.rate),
             send_between=partner.day_spans,
+            transforms=transforms_of(settings, partner),
         )
     return found
 

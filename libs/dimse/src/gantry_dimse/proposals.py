@@ -36,9 +36,12 @@ class NegotiatedContext:
     TransferSyntaxUID: str
 
 
-def plan_contexts(items: Iterable[tuple[str, str]]) -> list[tuple[ProposedContext, ...]]:
+def plan_contexts(
+    items: Iterable[tuple[str, str]], *, only: Sequence[str] = ()
+) -> list[tuple[ProposedContext, ...]]:
     """Contexts for instances of the given (SOPClassUID, stored TransferSyntaxUID).
 
+    :param only: the transfer syntaxes that are proposed at all, in this order; empty: any.
     :returns: one group of at most 128 contexts per association that is needed; all contexts of a
         class are in one group, in the order in which class and syntax first occur.
     """
@@ -47,8 +50,11 @@ def plan_contexts(items: Iterable[tuple[str, str]]) -> list[tuple[ProposedContex
         syntaxes.setdefault(SOPClassUID, {})[transfer_syntax] = None
     groups: list[list[ProposedContext]] = []
     for SOPClassUID, stored in syntaxes.items():
-        contexts = [ProposedContext(SOPClassUID, (syntax,)) for syntax in stored]
-        fallback = tuple(syntax for syntax in _FALLBACK if syntax not in stored)
+        proposed = [syntax for syntax in only if syntax in stored] if only else list(stored)
+        contexts = [ProposedContext(SOPClassUID, (syntax,)) for syntax in proposed]
+        fallback = tuple(
+            syntax for syntax in only or _FALLBACK if syntax in _FALLBACK and syntax not in proposed
+        )
         if fallback:
             contexts.append(ProposedContext(SOPClassUID, fallback))
         if not groups or len(groups[-1]) + len(contexts) > MOST_CONTEXTS:

@@ -31,7 +31,7 @@ class DeliveryState(Enum):
     FAILED = "failed"
     """For now: it has a next attempt."""
     DELIVERED = "delivered"
-    """The destination has every item."""
+    """The destination has every item that it may have."""
     DEAD = "dead"
     """For good, with the reason; only a person tries it again."""
     CANCELLED = "cancelled"
@@ -56,11 +56,13 @@ class ItemState(Enum):
     """The destination has it and answered with a warning."""
     REFUSED = "refused"
     """The destination will not have it, or it cannot be sent there at all."""
+    WITHHELD = "withheld"
+    """The destination must not have it, and is not waiting for it."""
 
     @property
     def settled(self) -> bool:
         """Whether it is never sent again."""
-        return self in (ItemState.ACCEPTED, ItemState.WARNED, ItemState.REFUSED)
+        return self not in (ItemState.WAITING, ItemState.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,4 +140,7 @@ def settle(
         return Settlement(DeliveryState.FAILED, failure, policy.delay(attempt, fraction))
     if refused:
         return Settlement(DeliveryState.DEAD, f"{refused} of {total} refused")
+    withheld = items.get(ItemState.WITHHELD, 0)
+    if withheld and withheld == total:
+        return Settlement(DeliveryState.DEAD, "all of it is withheld")
     return Settlement(DeliveryState.DELIVERED)

@@ -61,8 +61,8 @@ def explicit_little_endian(
     if walk.explicit and walk.little and bulk_data:
         yield from _as_it_is(walk, start=0 if walk.end is None else dataset_offset)
         return
-    context = _Context(
-        _root_pixel_representation(_walk(fetch, size, dataset_offset, transfer_syntax))
+    context = VRContext(
+        root_pixel_representation(_walk(fetch, size, dataset_offset, transfer_syntax))
     )
     events = iter(walk) if bulk_data else without_bulk_data(walk)
     yield from joined(_pieces(walk, events, context))
@@ -86,22 +86,31 @@ def _as_it_is(walk: Walk, *, start: int) -> Iterator[bytes]:
         offset += len(chunk)
 
 
-class _Context:
-    """What decides the VRs that the dictionary leaves open: the nearest element that does."""
+class VRContext:
+    """What decides the VRs that the dictionary leaves open: the nearest element that does.
+
+    It is told of each item that opens and closes, and of each element (`note`).
+    """
 
     def __init__(self, root_pixel_representation: int) -> None:
         self._pixel_representations = [root_pixel_representation]
         self._lut_lengths = [0]
 
     def open_item(self) -> None:
+        """An item of a sequence begins."""
         self._pixel_representations.append(self._pixel_representations[-1])
         self._lut_lengths.append(self._lut_lengths[-1])
 
     def close_item(self) -> None:
+        """It ends."""
         self._pixel_representations.pop()
         self._lut_lengths.pop()
 
-    def note(self, tag: int, value: int) -> None:
+    def note(self, walk: Walk, tag: int, offset: int, length: int) -> None:
+        """An element comes, which may decide those after it."""
+        if tag not in _DECIDING or not length:
+            return
+        value = _number(walk, offset)
         if tag == PIXEL_REPRESENTATION:
             self._pixel_representations[-1] = value
         else:
@@ -119,8 +128,11 @@ class _Context:
 _DECIDING = frozenset((PIXEL_REPRESENTATION, LUT_DESCRIPTOR))
 
 
-def _root_pixel_representation(walk: Walk) -> int:
-    """Elements of undecided VR may stand before the one that decides them."""
+def root_pixel_representation(walk: Walk) -> int:
+    """Whether the pixels of a data set are signed, for its `VRContext`.
+
+    Elements of undecided VR may stand before the one that decides them.
+    """
     depth = 0
     for kind, tag, _, offset, length in walk:
         if kind in (SEQUENCE_START, ITEM_START, FRAGMENTS_START):
@@ -137,14 +149,13 @@ def _number(walk: Walk, offset: int) -> int:
     return int.from_bytes(walk.window.read(offset, 2), "little" if walk.little else "big")
 
 
-def _pieces(walk: Walk, events: Iterator[Event], context: _Context) -> Iterator[bytes]:
+def _pieces(walk: Walk, events: Iterator[Event], context: VRContext) -> Iterator[bytes]:
     for kind, tag, vr, offset, length in events:
         if kind == ELEMENT:
             if tag & 0xFFFF == 0:
                 continue  # group length, PS3.5 7.2
-            if tag in _DECIDING and length:
-                context.note(tag, _number(walk, offset))
-            yield from _element(walk, tag, context.decide(vr), offset, length)
+            context.note(walk, tag, offset, length)
+            yield from element_pieces(walk, tag, context.decide(vr), offset, length)
         elif kind in (SEQUENCE_START, FRAGMENTS_START):
             raw_vr = b"SQ" if kind == SEQUENCE_START else b"OB"
             yield _LONG_HEAD(tag >> 16, tag & 0xFFFF, raw_vr, 0, UNDEFINED)
@@ -161,14 +172,18 @@ def _pieces(walk: Walk, events: Iterator[Event], context: _Context) -> Iterator[
             yield CLOSED_SEQUENCE
 
 
-def _element(walk: Walk, tag: int, vr: str, offset: int, length: int) -> Iterator[bytes]:
+def element_pieces(walk: Walk, tag: int, vr: str, offset: int, length: int) -> Iterator[bytes]:
+    """An element with its value."""
     if tag in PIXEL_DATA_TAGS and walk.end is not None:
         length = min(length, walk.end - offset)
-    even = length + length % 2
-    if vr in LONG_VRS:
-        yield _LONG_HEAD(tag >> 16, tag & 0xFFFF, vr.encode(), 0, even)
-    elif even <= _LONGEST_SHORT:
-        yield _SHORT_HEAD(tag >> 16, tag & 0xFFFF, vr.encode(), even)
-    else:
-        yield _LONG_HEAD(tag >> 16, tag & 0xFFFF, b"UN", 0, even)
+    yield element_head(tag, vr, length + length % 2)
     yield from value_pieces(walk, vr, offset, length)
+
+
+def element_head(tag: int, vr: str, length: int) -> bytes:
+    """What goes before a value of this even length (PS3.5 7.1.2), or of `UNDEFINED` length."""
+    if vr in LONG_VRS:
+        return _LONG_HEAD(tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
+    if length <= _LONGEST_SHORT:
+        return _SHORT_HEAD(tag >> 16, tag & 0xFFFF, vr.encode(), length)
+    return _LONG_HEAD(tag >> 16, tag & 0xFFFF, b"UN", 0, length)

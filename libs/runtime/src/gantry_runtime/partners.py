@@ -19,6 +19,10 @@ from gantry_runtime.values import (
     WebAddress,
 )
 
+# Those of gantry_domain.transfer_syntaxes, whose table takes long to be imported.
+_IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
 
 class Partner(Section):
     """A device or archive that we know by its AE title."""
@@ -82,6 +86,15 @@ class Partner(Section):
     prove: Literal["commitment", "find"] | None = None
     """How it is asked, after a delivery, whether it keeps what was sent: by storage commitment, or
     by a query for each series; None: its answers to the instances are believed."""
+    deidentify: bool = False
+    """What is sent to it has no identities (PS3.15 Annex E), and it may ask for nothing;
+    GANTRY_DEIDENTIFYING_KEY is the key of the pseudonyms."""
+    remove: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Attributes that it does not get: keywords, tags such as 0010,4000 or 60xx,3000, or
+    `private`."""
+    send_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
+    """It is sent these transfer syntaxes alone; what is stored in another one is converted to the
+    first of them that is uncompressed. Empty: as stored, if it takes that."""
     window: Annotated[int, Field(ge=2, le=64)] | None = None
     """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
     None: one, and it is not asked."""
@@ -105,6 +118,13 @@ class Partner(Section):
     def _ways(self) -> list[str]:
         ways = ("address", "dicomweb", "folder", "bucket")
         return [way for way in ways if getattr(self, way) is not None]
+
+    @property
+    def rights(self) -> frozenset[str] | None:
+        """What it may ask of us; None: all of it."""
+        if self.may is None:
+            return frozenset(("store",)) if self.deidentify else None
+        return frozenset(self.may)
 
     @property
     def day_spans(self) -> tuple[DaySpan, ...]:
@@ -131,6 +151,22 @@ class Partner(Section):
     def _who_is_told_has_an_address(self) -> Self:
         if self.notify is not None and self.address is None:
             raise ValueError("notify is over DIMSE: it needs an address")
+        if self.notify is not None and self.deidentify:
+            raise ValueError(
+                "notify: it would be told UIDs, which with deidentify it must not know"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_changed_is_sent(self) -> Self:
+        for name in ("deidentify", "remove", "send_syntaxes"):
+            if getattr(self, name) and not self.takes_deliveries:
+                raise ValueError(f"{name} is about what is sent: it needs a way to be sent to")
+        asks = sorted(set(self.may or ()) - {"store"})
+        if self.deidentify and asks:
+            raise ValueError(
+                f"deidentify: it must not know whose the images are, so it may not {asks[0]}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -145,6 +181,11 @@ class Partner(Section):
             )
         if self.window is not None:
             raise ValueError(f"window is about associations, and of no use with {self._ways[0]}")
+        if self.send_syntaxes and _EXPLICIT_VR_LITTLE_ENDIAN not in self.send_syntaxes:
+            raise ValueError(
+                f"send_syntaxes: with {self._ways[0]} {_EXPLICIT_VR_LITTLE_ENDIAN} has to be among"
+                " them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -156,7 +197,17 @@ class Partner(Section):
             raise ValueError("tls_name is of no use without tls: true, or https")
         return self
 
-    @field_validator("transfer_syntaxes")
+    @field_validator("remove")
+    @classmethod
+    def _known_attributes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            # As below: the dictionary takes long.
+            from gantry_domain.removal import parse_removal
+
+            parse_removal(names)
+        return names
+
+    @field_validator("transfer_syntaxes", "send_syntaxes")
     @classmethod
     def _known_syntaxes(cls, uids: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if uids == ():
@@ -168,6 +219,16 @@ class Partner(Section):
             for uid in uids:
                 if uid not in TRANSFER_SYNTAXES:
                     raise ValueError(f"{uid} is no transfer syntax that can be stored")
+        return uids
+
+    @field_validator("send_syntaxes")
+    @classmethod
+    def _one_for_everything(cls, uids: tuple[str, ...]) -> tuple[str, ...]:
+        if uids and not {_EXPLICIT_VR_LITTLE_ENDIAN, _IMPLICIT_VR_LITTLE_ENDIAN} & set(uids):
+            raise ValueError(
+                f"one of them has to be {_EXPLICIT_VR_LITTLE_ENDIAN} or "
+                f"{_IMPLICIT_VR_LITTLE_ENDIAN}, which everything can be converted to"
+            )
         return uids
 
     @field_validator("hosts")

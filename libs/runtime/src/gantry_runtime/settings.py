@@ -39,7 +39,11 @@ ENVIRONMENT = (
     "GANTRY_HTTP_TOKENS",
     "GANTRY_DICOMWEB_SECRETS",
     "GANTRY_WEBHOOK_SECRETS",
+    "GANTRY_DEIDENTIFYING_KEY",
 )
+
+
+_SHORTEST_KEY = 32
 
 
 class Ports(NamedTuple):
@@ -97,6 +101,7 @@ class Settings(Configuration):
     """By the AE title of the partner: a bearer token, or user:password."""
     webhook_secrets: dict[str, tuple[SecretStr, ...]] = Field(default_factory=dict)
     """By the name of the webhook."""
+    deidentifying_secret: SecretStr | None = None
     folder: Path = Path()
     """The folder of the file, from which paths in it are read."""
 
@@ -168,6 +173,12 @@ class Settings(Configuration):
         :raises ConfigurationError: it has no secret.
         """
         return webhook_keys(self.webhook_secrets, name)
+
+    @property
+    def deidentifying_key(self) -> bytes:
+        """What pseudonyms and moved dates hang on."""
+        assert self.deidentifying_secret is not None  # load_settings sees to it
+        return self.deidentifying_secret.get_secret_value().encode()
 
     @property
     def embedded(self) -> EmbeddedPlaces:
@@ -252,6 +263,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             ("broker_password", "GANTRY_BROKER_PASSWORD"),
             ("tls_key_password", "GANTRY_TLS_KEY_PASSWORD"),
             ("dimse_jwt_secret", "GANTRY_DIMSE_JWT_SECRET"),
+            ("deidentifying_secret", "GANTRY_DEIDENTIFYING_KEY"),
         )
         if environ.get(name)
     }
@@ -262,6 +274,13 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise ConfigurationError(
             f"{file}: user_identity.required: nobody could prove anything: set "
             "GANTRY_DIMSE_PASSCODES, GANTRY_DIMSE_JWT_SECRET or user_identity.jwt_key"
+        )
+    key = passwords.get("deidentifying_secret")
+    hiding = [partner.ae_title for partner in configuration.partners if partner.deidentify]
+    if hiding and (key is None or len(key.get_secret_value()) < _SHORTEST_KEY):
+        raise ConfigurationError(
+            f"{file}: deidentify of {hiding[0]} needs GANTRY_DEIDENTIFYING_KEY: at least "
+            f"{_SHORTEST_KEY} characters that nobody can guess, and that stay the same"
         )
     tokens = environ.get("GANTRY_HTTP_TOKENS")
     values = {name: getattr(configuration, name) for name in Configuration.model_fields}

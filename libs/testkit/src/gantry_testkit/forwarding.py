@@ -15,6 +15,7 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.place_destinations import Place, PlaceDestination
 from gantry_archive.reading import ReadingRules
+from gantry_archive.transforms import AS_THEY_ARE, Transforms
 from gantry_archive.web_connection import WebPlace
 from gantry_archive.web_destinations import WebDestination
 from gantry_dimse.outgoing_tls import OutgoingTLS
@@ -92,6 +93,7 @@ class ForwardingArchive:
         *,
         window: int = 1,
         prove: str | None = None,
+        transforms: Transforms = AS_THEY_ARE,
     ) -> Sending:
         """One round of a claimed delivery."""
         destination = Destination(
@@ -101,6 +103,7 @@ class ForwardingArchive:
             calling_ae="GANTRY",
             window=window,
             prove=prove,
+            transforms=transforms,
         )
         return Sending(
             claim=claimed,
@@ -120,11 +123,14 @@ class ForwardingArchive:
         policy: RetryPolicy = POLICY,
         window: int = 1,
         prove: str | None = None,
+        transforms: Transforms = AS_THEY_ARE,
     ) -> leases.Finished:
         """Claim what is due for a destination and send one round of it."""
         claimed = self.claim(to)
         assert claimed is not None
-        return self.sending(port, claimed, policy, window=window, prove=prove).run()
+        return self.sending(
+            port, claimed, policy, window=window, prove=prove, transforms=transforms
+        ).run()
 
     def send_web(
         self,
@@ -133,6 +139,7 @@ class ForwardingArchive:
         to: str = "PEER",
         authorization: str | None = None,
         tls: OutgoingTLS | None = None,
+        transforms: Transforms = AS_THEY_ARE,
     ) -> Sending:
         """Claim what is due for a destination and send one round of it over STOW-RS."""
         claimed = self.claim(to)
@@ -140,7 +147,7 @@ class ForwardingArchive:
         place = WebPlace(base=base, authorization=authorization, tls=tls or OutgoingTLS())
         sending = Sending(
             claim=claimed,
-            destination=WebDestination(ae_title=to, place=place),
+            destination=WebDestination(ae_title=to, place=place, transforms=transforms),
             engine=self.engine,
             store=self.store,
             timeouts=TIMEOUTS,

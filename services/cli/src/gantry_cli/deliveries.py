@@ -89,7 +89,7 @@ def show_delivery(settings: Settings, number: int) -> int:
 
     :raises GantryError: there is no such delivery.
     """
-    troubled = [ItemState.REFUSED, ItemState.FAILED, ItemState.WARNED]
+    troubled = [ItemState.REFUSED, ItemState.WITHHELD, ItemState.FAILED, ItemState.WARNED]
     with running_index(settings) as engine:
         line = _line(engine, number)
         with transaction(engine) as connection:
@@ -105,6 +105,7 @@ def show_delivery(settings: Settings, number: int) -> int:
         f"{line.sent} of {instances(line.items)} arrived"
         f"{f', {line.warned} with a warning' if line.warned else ''}"
         f"{f', {line.refused} refused' if line.refused else ''}"
+        f"{f', {line.withheld} withheld' if line.withheld else ''}"
     )
     for item in items[:_REFUSALS_SHOWN]:
         click.echo(f"  {item.SOPInstanceUID}  {item.state.value}: {item.reason or ''}".rstrip())
@@ -234,7 +235,8 @@ def _follow(engine: Engine, pk: int) -> int:
             f"delivery {pk} is {line.state.value}, {line.sent} of {line.items} arrived"
             f" ({line.reason or 'no reason'}{why})"
         )
-    click.echo(f"delivered: {instances(line.sent)}")
+    withheld = f", {line.withheld} withheld" if line.withheld else ""
+    click.echo(f"delivered: {instances(line.sent)}{withheld}")
     return 0
 
 

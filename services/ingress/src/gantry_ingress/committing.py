@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.asking import awaited
 from gantry_archive.proving import ReportHearer
+from gantry_archive.transforms import renaming_transforms
 from gantry_dimse.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gantry_dimse.commitment_scu import EventReport
 from gantry_dimse.operations import (
@@ -71,7 +72,12 @@ def commitment_operations(
         ],
     )
     reports = ReportService(
-        ReportHearer(engine, resends=settings.forward.proof.resends), threads=threads
+        ReportHearer(
+            engine,
+            resends=settings.forward.proof.resends,
+            transforms=renaming_transforms(settings),
+        ),
+        threads=threads,
     )
     return {
         (N_ACTION_RQ, STORAGE_COMMITMENT_PUSH): service.request,

@@ -206,6 +206,7 @@ def _told(line: DeliveryLine) -> dict[str, Any]:
         "arrived": line.sent,
         "warned": line.warned,
         "refused": line.refused,
+        "withheld": line.withheld,
         "proof": line.proof,
         "created_at": line.created_at,
         "delivered_at": line.delivered_at,

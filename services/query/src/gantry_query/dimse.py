@@ -168,7 +168,12 @@ def make_server(
         engine=engine,
         store=store,
         partners=partners,
-        destinations=destinations(settings),
+        # What must not be known there does not go as it is because somebody asks for it.
+        destinations={
+            title: each
+            for title, each in destinations(settings).items()
+            if not each.transforms.hides_identities
+        },
         timeouts=destination_timeouts(settings),
         questions=pools.questions,
         readers=pools.readers,

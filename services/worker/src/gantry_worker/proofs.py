@@ -15,6 +15,7 @@ from gantry_archive.proving import (
     ask_for_commitment,
     find_instances,
 )
+from gantry_archive.transforms import renaming_transforms
 from gantry_archive.web_destinations import AnyDestination, SearchFailed, sendable
 from gantry_dimse.find_and_move import FindRefused
 from gantry_dimse.peer_errors import (
@@ -50,7 +51,11 @@ class Proofs:
         self._engine: Engine = make_engine(
             settings.database_url, pool_size=1 + _ASKERS, application_name="gantry-proofs"
         )
-        self._hearer = ReportHearer(self._engine, resends=self._section.resends)
+        self._hearer = ReportHearer(
+            self._engine,
+            resends=self._section.resends,
+            transforms=renaming_transforms(settings),
+        )
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._threads = DueThreads(

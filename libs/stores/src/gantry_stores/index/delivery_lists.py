@@ -17,7 +17,8 @@ _LIST = """
                count(*) FILTER (WHERE p.state IN ('accepted', 'warned')) AS sent,
                count(*) FILTER (WHERE p.state = 'warned') AS warned,
                count(*) FILTER (WHERE p.state = 'refused') AS refused,
-               min(p.reason) FILTER (WHERE p.state = 'refused') AS refusal
+               min(p.reason) FILTER (WHERE p.state = 'refused') AS refusal,
+               count(*) FILTER (WHERE p.state = 'withheld') AS withheld
         FROM delivery_item p WHERE p.delivery_pk = d.pk
     ) AS counts
     WHERE {conditions}
@@ -75,6 +76,8 @@ class DeliveryLine:
     refused: int
     refusal: str | None
     """One reason of those for which items were refused."""
+    withheld: int
+    """So many may not go there (`deidentify`)."""
     proof: str | None = None
     """Whether its destination keeps it: `due`, `asked`, `resending`, `proved`, `failed`; None: it
     is not asked."""
@@ -161,6 +164,7 @@ def list_deliveries(
             warned=row.warned,
             refused=row.refused,
             refusal=row.refusal,
+            withheld=row.withheld,
             proof=row.proof,
             proof_reason=row.proof_reason,
         )
@@ -196,7 +200,7 @@ def retry(connection: Connection, selection: Selection) -> list[int]:
     connection.execute(
         sa.text(
             "UPDATE delivery_item SET state = 'waiting', settled_at = NULL"
-            " WHERE delivery_pk = ANY(:pks) AND state IN ('refused', 'failed')"
+            " WHERE delivery_pk = ANY(:pks) AND state IN ('refused', 'withheld', 'failed')"
         ),
         {"pks": list(pks)},
     )

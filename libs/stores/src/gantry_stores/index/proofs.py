@@ -46,6 +46,10 @@ _UNPROVED = f"""
     ORDER BY p.sop_instance_uid
 """  # noqa: S608 - constants
 
+_ARRIVED = f"""
+    SELECT p.sop_instance_uid FROM delivery_item p WHERE p.delivery_pk = :pk AND {_SENT}
+"""  # noqa: S608 - constants
+
 _KEPT = f"""
     UPDATE delivery_item AS p SET proved_at = now()
     WHERE p.delivery_pk = :pk AND p.sop_instance_uid = ANY(:uids) AND {_SENT}
@@ -135,6 +139,11 @@ def unproved(connection: Connection, delivery_pk: int) -> list[Unproved]:
     return [
         Unproved(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows
     ]
+
+
+def sent_instances(connection: Connection, delivery_pk: int) -> list[str]:
+    """Those of a delivery that have arrived."""
+    return list(connection.scalars(sa.text(_ARRIVED), {"pk": delivery_pk}))
 
 
 def note_request(connection: Connection, delivery_pk: int, TransactionUID: str) -> None:

@@ -437,7 +437,7 @@ delivery_item = Table(
     moment("settled_at", nullable=True),
     moment("proved_at", nullable=True),  # its destination said that it keeps it
     CheckConstraint(
-        "state IN ('waiting', 'failed', 'accepted', 'warned', 'refused')", name="state"
+        "state IN ('waiting', 'failed', 'accepted', 'warned', 'refused', 'withheld')", name="state"
     ),
     Index(
         "ix_delivery_item_unsettled",

@@ -1,0 +1,1 @@
+"""De-identification of what leaves the house (PS3.15 Annex E)."""
