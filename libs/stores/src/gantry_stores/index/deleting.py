@@ -203,7 +203,7 @@ def _mark_objects(
         )
     )
     # The store has all of it, should it be wanted again.
-    for table in ("header", "sent_header", "finding", "frames_due"):
+    for table in ("header", "sent_header", "moved_object", "finding", "frames_due"):
         connection.execute(
             sa.text(f"DELETE FROM {table} WHERE object_id = ANY(:ids)"),  # noqa: S608 - constants
             {"ids": ids},

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gantry_stores.index.columns import metadata, moment, surrogate
 
@@ -49,7 +49,10 @@ decision = Table(
     Column("kind", Text, nullable=False),
     # Of the order that the study was linked to.
     Column("order_uid", Text),
-    # The faults that were accepted, as pairs of rule and code; the values that were corrected.
+    # The study that series were moved out of; the decision is one of the study that has them now.
+    Column("from_uid", Text),
+    # The faults that were accepted, as pairs of rule and code; the values that were corrected, also
+    # by a move, and its series.
     Column("content", JSONB, nullable=False, server_default="{}"),
     moment("decided_at"),
     Column("decided_by", Text, nullable=False),
@@ -61,7 +64,9 @@ decision = Table(
     moment("undone_at", nullable=True),
     Column("undone_by", Text),
     Column("undone_reason", Text),
-    CheckConstraint("kind IN ('link', 'accept', 'release', 'refuse', 'correct')", name="kind"),
+    CheckConstraint(
+        "kind IN ('link', 'accept', 'release', 'refuse', 'correct', 'move')", name="kind"
+    ),
     Index(None, "partition", "study_instance_uid"),
     Index(
         "ix_decision_correction",
@@ -75,6 +80,12 @@ decision = Table(
         "order_uid",
         postgresql_where=text("order_uid IS NOT NULL"),
     ),
+    Index(
+        "ix_decision_from_uid",
+        "partition",
+        "from_uid",
+        postgresql_where=text("from_uid IS NOT NULL"),
+    ),
 )
 
 # The headers of corrected objects as they were sent; `header` has them as they are corrected.
@@ -84,4 +95,14 @@ sent_header = Table(
     Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
     Column("codec", SmallInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+# Objects of series that people moved: `object` says in which study they are, this in which they
+# were sent, and which decisions moved them, in order.
+moved_object = Table(
+    "moved_object",
+    metadata,
+    Column("object_id", ForeignKey("object.id", ondelete="CASCADE"), primary_key=True),
+    Column("sent_study_instance_uid", Text, nullable=False),
+    Column("moved_by", ARRAY(Uuid), nullable=False),
 )

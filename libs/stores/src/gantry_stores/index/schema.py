@@ -78,6 +78,7 @@ object_ = Table(
     Column("transfer_syntax_uid", Text),
     Column("sop_class_uid", Text),
     Column("sop_instance_uid", Text),
+    # Where it is; `moved_object` has the study that it was sent in, if that is another one.
     Column("study_instance_uid", Text),
     Column("series_instance_uid", Text),
     Column("calling_ae", Text),
@@ -138,7 +139,8 @@ study = Table(
     Column("judged_by", Text),
     Column("verdict", Text),
     Column("visible", Boolean, nullable=False, server_default="false"),
-    # Whether corrections stand: what is asked for only then costs nobody else anything.
+    # Whether corrections stand, or it has moved series: what is asked for only then costs nobody
+    # else anything.
     Column("corrected", Boolean, nullable=False, server_default="false"),
     # The revision at which its quiet time was over, and when that was.
     Column("completed_revision", BigInteger),
