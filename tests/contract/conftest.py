@@ -47,7 +47,9 @@ from gantry_query.web import make_app
 from gantry_runtime.settings import load_settings
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, ObjectStore
-from gantry_testkit.stored import NO_POLICIES
+from gantry_testkit.correcting_site import EXPLICIT, IMPLICIT, Site
+from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
+from gantry_testkit.stored import CT_IMAGE, NO_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,3 +306,23 @@ def sample_files() -> list[bytes]:
     beside = Path(__file__).parents[3] / "shared" / "data" / "dicom"
     paths = sorted(p for p in beside.rglob("*") if p.is_file()) if beside.is_dir() else []
     return [path.read_bytes() for path in paths or _wheel_files()]
+
+
+@pytest.fixture(scope="module")
+def site(
+    module_engine: Engine,
+    serve: Callable[..., AbstractContextManager[str]],
+    serve_find: ServeFind,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    """An archive whose studies are corrected, and PEER, who takes what is sent to it."""
+    store = DirectoryStore(tmp_path_factory.mktemp("objects"))
+    peer = AnsweringScp(lambda _event: 0, {CT_IMAGE: [EXPLICIT, IMPLICIT]})
+    configuration = f"""
+partners:
+  - {{ae_title: PEER, address: "127.0.0.1:{peer.port}"}}
+  - {{ae_title: WS1}}
+"""
+    with serve_find(module_engine, configuration, store) as server:
+        yield Site(ForwardingArchive(module_engine, store), server, peer, serve)
+    peer.close()

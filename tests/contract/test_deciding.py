@@ -325,13 +325,18 @@ def test_the_queue_over_http(
             assert ask("POST", decisions, token, json=release).status_code == 403
         assert ask("GET", "/held", "s" * 20).status_code == 403
         assert ask("POST", decisions, json=release).json() == {
+            "StudyInstanceUID": study,
             "verdict": "accepted",
             "visible": True,
         }
         (made,) = ask("GET", f"/held/{study}").json()["decisions"]
         assert (made["by"], made["reason"]) == ("dr-ho", "stroke")
         undone = ask("POST", decisions, json={"kind": "undo", "reason": "mistaken"})
-        assert undone.json() == {"verdict": "held", "visible": False}
+        assert undone.json() == {
+            "StudyInstanceUID": study,
+            "verdict": "held",
+            "visible": False,
+        }
         again = ask("POST", decisions, json={"kind": "undo", "reason": "mistaken"})
         assert again.status_code == 409
         for body in ({"kind": "release"}, {"kind": "burn", "reason": "x"}, [], {**release, "x": 1}):

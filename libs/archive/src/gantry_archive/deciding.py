@@ -6,7 +6,7 @@ The entry is written last and within the transaction: whoever is told of a failu
 decided after a reindex. If nobody comes to judge, the worker does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TypedDict, TypeVar
 
@@ -14,23 +14,36 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from gantry_archive.journal import write_decision
-from gantry_archive.judging import judge_studies
+from gantry_archive.judging import Judged, judge_studies
+from gantry_archive.rejecting import Rejecting, rejecting_of
 from gantry_archive.rejudging import order_feed
 from gantry_domain.corrections import BadCorrection, checked
 from gantry_domain.decisions import DecisionKind, StudyDecision, Undoing
 from gantry_domain.errors import PermanentError
+from gantry_domain.json_model import valid_uid
 from gantry_domain.keys import new_object_id
 from gantry_domain.policies.findings import VerdictKind
 from gantry_domain.policies.rules import PolicySet
 from gantry_runtime.logs import get_logger
 from gantry_runtime.settings import Settings
-from gantry_stores.index.correcting import correct_study, lock_to_correct
+from gantry_stores.index.correcting import (
+    correct_study,
+    lock_studies_to_change,
+    lock_to_correct,
+)
 from gantry_stores.index.database import IndexContended, transaction
-from gantry_stores.index.decisions import DecisionLine, decide, history, undo
-from gantry_stores.index.delivery_corrections import plan_corrected
+from gantry_stores.index.decisions import DecisionLine, decide, history, may_be_undone, undo
+from gantry_stores.index.delivery_corrections import plan_corrected, plan_moved
 from gantry_stores.index.evidence import OrderFeed
-from gantry_stores.index.judged_studies import JudgedStudy
+from gantry_stores.index.judged_studies import JudgedStudy, find_judged
+from gantry_stores.index.moving_series import (
+    move_back,
+    move_series,
+    series_of_study,
+    values_to_move,
+)
 from gantry_stores.index.order_tables import order_
+from gantry_stores.index.rejections import study_as_it_is
 from gantry_stores.objects import ObjectStore
 
 log = get_logger(__name__)
@@ -60,7 +73,11 @@ def _checked(values: Mapping[str, str]) -> dict[str, str]:
 def decider_of(settings: Settings, *, store: ObjectStore, engine: Engine) -> "Decider":
     """The decider under the rules of the configuration."""
     return Decider(
-        store=store, engine=engine, policies=settings.policy_set, feed=order_feed(settings)
+        store=store,
+        engine=engine,
+        policies=settings.policy_set,
+        feed=order_feed(settings),
+        rejecting=rejecting_of(settings),
     )
 
 
@@ -68,12 +85,19 @@ class Decider:
     """Decides in one index with its store, under the rules in force."""
 
     def __init__(
-        self, *, store: ObjectStore, engine: Engine, policies: PolicySet, feed: OrderFeed | None
+        self,
+        *,
+        store: ObjectStore,
+        engine: Engine,
+        policies: PolicySet,
+        feed: OrderFeed | None,
+        rejecting: Rejecting | None = None,
     ) -> None:
         self.policies = policies
         self.feed = feed
         self._store = store
         self._engine = engine
+        self._rejecting = rejecting or Rejecting()
 
     def decide(
         self,
@@ -119,8 +143,9 @@ class Decider:
             pk = decide(connection, made)
             if pk is not None:
                 if corrects:
-                    correct_study(connection, **named)
-                    plan_corrected(connection, **named)
+                    self._correct(connection, named)
+                if kind is DecisionKind.REFUSE:
+                    self._rejecting.refused(connection, **named)
                 write_decision(self._store, made)
             return pk
 
@@ -129,6 +154,63 @@ class Decider:
             raise NotDecided("there is no such study")
         log.info("study_decided", decision=str(made.id), kind=kind.value, by=by)
         return self._judged(pk)
+
+    def move(
+        self,
+        study: JudgedStudy,
+        *,
+        series: Collection[str],
+        to: str,
+        new: bool,
+        by: str,
+        reason: str,
+    ) -> VerdictKind | None:
+        """Move series of a study to another; the verdict of that one, None where it is still to
+        come.
+
+        `new`: there is no such study yet, and the series make it. Raises as `decide` does.
+        """
+        if not valid_uid(to) or to == study.StudyInstanceUID:
+            raise NotDecided("series are moved to another study, named by its UID")
+        if not series:
+            raise NotDecided("a move names at least one series")
+        partition, out_of = study.partition, study.StudyInstanceUID
+
+        def work(connection: Connection) -> list[int]:
+            lock_studies_to_change(connection, [out_of, to], partition=partition)
+            if not series_of_study(connection, (partition, out_of)).issuperset(series):
+                raise NotDecided("this study has no such series")
+            there = bool(series_of_study(connection, (partition, to)))
+            if there and new:
+                raise NotDecided("this study is there already, and is no new one")
+            if not there and not new:
+                raise NotDecided("there is no study with this UID; it can be made as a new one")
+            made = StudyDecision(
+                id=new_object_id(),
+                partition=partition,
+                StudyInstanceUID=to,
+                kind=DecisionKind.MOVE,
+                decided_at=datetime.now(UTC),
+                decided_by=by,
+                reason=reason,
+                corrected=values_to_move(connection, partition=partition, out_of=out_of, into=to),
+                moved_from=out_of,
+                series=frozenset(series),
+            )
+            former = study_as_it_is(connection, partition=partition, StudyInstanceUID=out_of)
+            pks = move_series(connection, made)
+            planned = plan_moved(
+                connection, partition=partition, StudyInstanceUID=to, former=out_of, series=series
+            )
+            self._rejecting.replaced(connection, planned, former)
+            write_decision(self._store, made)
+            log.info("study_decided", decision=str(made.id), kind=made.kind.value, by=by)
+            return pks
+
+        self._judge(self._attempt(work))
+        with transaction(self._engine) as connection:
+            found = find_judged(connection, to, partition=partition)
+        return found[0].verdict if found else None
 
     def undo_last(self, study: JudgedStudy, *, by: str, reason: str) -> StudyDecision:
         """Take back what was decided last of a study and still stands: what that was.
@@ -146,6 +228,9 @@ class Decider:
             reason=reason,
         )
 
+        if standing[-1].kind is DecisionKind.MOVE:
+            self._move_back(standing[-1], undoing)
+            return standing[-1]
         corrected = standing[-1].kind is DecisionKind.CORRECT
         named = _Named(partition=study.partition, StudyInstanceUID=study.StudyInstanceUID)
 
@@ -155,8 +240,9 @@ class Decider:
             pk = undo(connection, undoing)
             if pk is not None:
                 if corrected:
-                    correct_study(connection, **named)
-                    plan_corrected(connection, **named)
+                    self._correct(connection, named)
+                if standing[-1].kind is DecisionKind.REFUSE:
+                    self._rejecting.taken_back(connection, **named)
                 write_decision(self._store, undoing)
             return pk
 
@@ -167,8 +253,44 @@ class Decider:
         self._judged(pk)
         return standing[-1]
 
+    def _correct(self, connection: Connection, named: _Named) -> None:
+        former = study_as_it_is(connection, **named)
+        correct_study(connection, **named)
+        planned = plan_corrected(connection, **named)
+        self._rejecting.replaced(connection, planned, former)
+
+    def _move_back(self, made: StudyDecision, undoing: Undoing) -> None:
+        def work(connection: Connection) -> list[int] | None:
+            lock_studies_to_change(
+                connection, [made.moved_from, made.StudyInstanceUID], partition=made.partition
+            )
+            if not may_be_undone(connection, made):
+                return None
+            former = study_as_it_is(
+                connection, partition=made.partition, StudyInstanceUID=made.StudyInstanceUID
+            )
+            pks = move_back(connection, made, undoing)
+            planned = plan_moved(
+                connection,
+                partition=made.partition,
+                StudyInstanceUID=made.moved_from,
+                former=made.StudyInstanceUID,
+                series=made.series,
+            )
+            self._rejecting.replaced(connection, planned, former)
+            write_decision(self._store, undoing)
+            return pks
+
+        pks = self._attempt(work)
+        if pks is None:
+            raise NotDecided(
+                "more was decided of the study that has these series now; undo that first"
+            )
+        log.info("decision_undone", decision=str(undoing.decision_id), by=undoing.undone_by)
+        self._judge(pks)
+
     def history(self, study: JudgedStudy) -> list[DecisionLine]:
-        """All that was decided of a study, in order."""
+        """All that was decided of a study, in order, and what was moved out of it."""
         with transaction(self._engine) as connection:
             return history(
                 connection, partition=study.partition, StudyInstanceUID=study.StudyInstanceUID
@@ -193,8 +315,10 @@ class Decider:
         return str(found[0])
 
     def _judged(self, pk: int) -> VerdictKind | None:
-        judged = judge_studies(self._engine, self.policies, [pk], feed=self.feed)
-        return next(iter(judged.verdicts), None)
+        return next(iter(self._judge([pk]).verdicts), None)
+
+    def _judge(self, pks: Collection[int]) -> Judged:
+        return judge_studies(self._engine, self.policies, pks, feed=self.feed)
 
     def _attempt(self, work: Callable[[Connection], _Answer]) -> _Answer:
         for _ in range(_ATTEMPTS - 1):

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 from sqlalchemy.engine import Engine
 
@@ -21,6 +22,9 @@ from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import Interrupted
 from gantry_dimse.requesting import Timeouts
 from gantry_domain.deliveries import ItemState, RetryPolicy
+from gantry_domain.rejection_notes import KEY_OBJECT_SELECTION
+from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import one_statement, transaction
 from gantry_stores.index.delivery_leases import (
     Claim,
@@ -32,8 +36,13 @@ from gantry_stores.index.delivery_leases import (
     record,
 )
 from gantry_stores.index.proofs import want_proof
+from gantry_stores.index.rejections import pending_note, record_note
+from gantry_stores.index.stored_object import StoredObject
 from gantry_stores.objects import ObjectStore
 
+log = get_logger(__name__)
+
+_NO_OBJECT = UUID(int=0)
 _AT_ONCE = 200
 # After so many failures that look like one instance's the destination itself must be unwell.
 _FAILURES_IN_A_ROW = 3
@@ -121,6 +130,7 @@ class Sending:
             return finished
 
     def _send_all(self) -> None:
+        self._send_note()
         while True:
             with transaction(self.engine) as connection:
                 found = pending_items(connection, self.claim, limit=_AT_ONCE)
@@ -138,6 +148,23 @@ class Sending:
                     there.append((item, item.stored))
             if there:
                 self._carrier.carry(there, self)
+
+    def _send_note(self) -> None:
+        """What is there is rejected before anything new comes of it."""
+        with transaction(self.engine) as connection:
+            note = pending_note(connection, self.claim)
+        if note is None:
+            return
+        stored = StoredObject(
+            object_id=_NO_OBJECT,
+            SOPClassUID=KEY_OBJECT_SELECTION,
+            TransferSyntaxUID=EXPLICIT_VR_LITTLE_ENDIAN,
+            dataset_offset=0,
+            size=len(note.content),
+            content=note.content,
+        )
+        item = PendingItem(note.SOPInstanceUID, stored, attempts=0)
+        self._carrier.carry([(item, stored)], _OfNote(self))
 
     def check(self) -> None:
         """See `Round`."""
@@ -164,3 +191,42 @@ class Sending:
         self._failures_in_a_row += 1
         if self._failures_in_a_row == _FAILURES_IN_A_ROW:
             raise RoundFailed(outcome.reason)
+
+    def settle_note(self, outcome: ItemOutcome) -> None:
+        """Write down what became of the note, before which nothing else goes."""
+        with one_statement(self.engine) as connection:
+            record_note(connection, self.claim, outcome)
+        if not outcome.state.settled:
+            raise RoundFailed(outcome.reason)
+        self._progress = True
+        if outcome.state is ItemState.REFUSED:
+            log.warning(
+                "rejection_note_refused", destination=self.claim.destination, reason=outcome.reason
+            )
+
+
+class _OfNote:
+    """The `Round` of a note."""
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+
+    @property
+    def stopped(self) -> bool:
+        return self._sending.stopped
+
+    def check(self) -> None:
+        self._sending.check()
+
+    def answers(self) -> None:
+        self._sending.answers()
+
+    def settle(
+        self,
+        item: PendingItem,
+        outcome: ItemOutcome,
+        *,
+        size: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self._sending.settle_note(outcome)

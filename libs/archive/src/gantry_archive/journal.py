@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
-from gantry_domain.decisions import StudyDecision, Undoing
+from gantry_domain.decisions import DecisionKind, StudyDecision, Undoing
 from gantry_domain.deletions import Deletion, Restoration
 from gantry_domain.journal import (
     JOURNAL,
@@ -33,12 +34,29 @@ def write_decision(store: ObjectStore, decision: Decision) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """What of the journal still stands, or is to be told: deletions that nobody took back, and all
-    decisions of studies with those that were undone. Each in its order."""
+    """What of the journal still stands, or is to be told: all decisions of studies but moves, with
+    those that were undone; and what has to be done in its turn among the objects: deletions that
+    nobody took back, moves of series and their undoing. Each in its order."""
 
-    deletions: list[Deletion]
     decisions: list[StudyDecision]
     undone: list[Undoing]
+    turns: list["Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class MovedBack:
+    """A move that was undone, and by whom."""
+
+    move: StudyDecision
+    undoing: Undoing
+
+    @property
+    def id(self) -> UUID:
+        """When it was."""
+        return self.undoing.id
+
+
+Turn = Deletion | StudyDecision | MovedBack
 
 
 def read_journal(store: ObjectStore) -> Lasting:
@@ -56,10 +74,17 @@ def read_journal(store: ObjectStore) -> Lasting:
                 decisions.append(decision)
             case Undoing():
                 undone.append(decision)
+    moves = {each.id: each for each in decisions if each.kind is DecisionKind.MOVE}
+    back = [
+        MovedBack(moves[each.decision_id], each) for each in undone if each.decision_id in moves
+    ]
+    turns: list[Turn] = [*deletions.values(), *moves.values(), *back]
     return Lasting(
-        sorted(deletions.values(), key=lambda each: each.id),
-        sorted(decisions, key=lambda each: each.id),
-        sorted(undone, key=lambda each: each.id),
+        sorted((each for each in decisions if each.id not in moves), key=lambda each: each.id),
+        sorted(
+            (each for each in undone if each.decision_id not in moves), key=lambda each: each.id
+        ),
+        sorted(turns, key=lambda each: each.id),
     )
 
 

@@ -46,6 +46,8 @@ def outgoing(stored: StoredObject, *, store: ObjectStore) -> Outgoing:
     Raises, of a corrected one, `ObjectNotFound`, `StoreUnavailable`, and `UnreadableObject` where
     it cannot be walked: what is corrected goes out with its corrections or not at all.
     """
+    if stored.content is not None:
+        return _Made(stored.content)
     if not stored.corrections:
         return _AsStored(stored, store)
     if stored.TransferSyntaxUID in DEFLATED:
@@ -85,6 +87,23 @@ class _AsStored:
 
     def chunks(self, offset: int = 0) -> Iterator[bytes]:
         return self._store.chunks(self._key, offset)
+
+
+class _Made:
+    """What is in no store: a data set without a head."""
+
+    __slots__ = ("_content", "dataset_offset", "size")
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+        self.dataset_offset = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
+
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        yield self._content[offset:]
 
 
 class _Corrected:

@@ -1,7 +1,8 @@
 """Builds the index anew from the object store alone, into an empty database.
 
 The same rows as indexing at reception gave, but for surrogates, revisions and moments. What people
-deleted is deleted again, in its turn among the objects. No deliveries follow from it.
+deleted or moved is deleted or moved again, in its turn among the objects. No deliveries follow from
+it.
 """
 
 from collections import Counter, deque
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.deleting import delete_again
 from gantry_archive.indexing import index_batch
-from gantry_archive.journal import read_journal
+from gantry_archive.journal import MovedBack, Turn, read_journal
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_domain.deletions import Deletion
@@ -26,6 +27,7 @@ from gantry_domain.receipts import Receipt
 from gantry_runtime.logs import get_logger
 from gantry_stores.index.database import transaction
 from gantry_stores.index.decisions import restore_decisions
+from gantry_stores.index.moving_series import move_back, move_series
 from gantry_stores.index.studies_to_route import mark_all_routed
 from gantry_stores.objects import ObjectStore
 
@@ -77,9 +79,9 @@ def reindex(
         # They stand before there is anything that they are about, and so for its first verdict.
         restore_decisions(connection, journal.decisions, journal.undone)
     done = Reindexed()
-    for batch in _batches(store, journal.deletions, done):
-        if isinstance(batch, Deletion):
-            delete_again(engine, batch)
+    for batch in _batches(store, journal.turns, done):
+        if not isinstance(batch, list):
+            _do_again(engine, batch)
             continue
         result = index_batch(
             batch, store=store, engine=engine, rules=rules or ReadingRules(), readers=readers
@@ -93,11 +95,23 @@ def reindex(
     return done
 
 
+def _do_again(engine: Engine, turn: Turn) -> None:
+    match turn:
+        case Deletion():
+            delete_again(engine, turn)
+        case MovedBack():
+            with transaction(engine) as connection:
+                move_back(connection, turn.move, turn.undoing)
+        case _:
+            with transaction(engine) as connection:
+                move_series(connection, turn)
+
+
 def _batches(
-    store: ObjectStore, deletions: Sequence[Deletion], done: Reindexed
-) -> Iterator[list[Receipt] | Deletion]:
+    store: ObjectStore, turns: Sequence[Turn], done: Reindexed
+) -> Iterator[list[Receipt] | Turn]:
     batch: list[Receipt] = []
-    waiting = deque(deletions)
+    waiting = deque(turns)
     for stat in store.list(OBJECTS):
         try:
             object_id = parse_object_key(stat.key)

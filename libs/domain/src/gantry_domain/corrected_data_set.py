@@ -20,6 +20,7 @@ from gantry_domain.corrections import (
     ORIGINAL_ATTRIBUTES,
     REASON,
     REASON_FOR_MODIFICATION,
+    SEQUENCE,
     SOURCE_OF_PREVIOUS_VALUES,
     SYSTEM,
     Correction,
@@ -208,9 +209,12 @@ class _Edits:
         for correction in corrections:
             before = b""
             for tag, vr, text in correction.elements():
+                if vr == SEQUENCE:
+                    before += self._taken_away(tag)
+                    continue
                 found = self._standing(tag)
                 after = element_of(tag, vr, text)
-                if found is not None and not is_new(self._json(tag, *found), after):
+                if not is_new(None if found is None else self._json(tag, *found), after):
                     continue
                 before += self._writer.element(tag, *(found or (vr, b"")))
                 value = encoder.encode(text, name=vr == "PN")
@@ -229,6 +233,22 @@ class _Edits:
             raw = self._charset.decode(raw, name=each.vr == "PN")[0].encode()
         self._now[tag] = each.vr, raw
         return self._now[tag]
+
+    def _taken_away(self, tag: int) -> bytes:
+        """Leave a sequence out; the element as it was, without its items where it is too long, or
+        its text is of another character set now."""
+        if tag in self.made or tag not in self._elements:
+            return b""
+        self.made[tag] = b""
+        each = self._elements[tag]
+        length = each.end - each.offset
+        raw = b""
+        if length <= _LONGEST_SHORT and not self._to_utf_8:
+            raw = self._walk.window.read(each.offset, length)
+            delimiter = self._writer.of_items(SEQUENCE_DELIMITATION)
+            if each.length == UNDEFINED and raw.endswith(delimiter):
+                raw = raw.removesuffix(delimiter)
+        return self._writer.element(tag, SEQUENCE, raw)
 
     def _json(self, tag: int, vr: str, raw: bytes) -> Mapping[str, object]:
         charset = charset_of(UTF_8.encode()) if self._to_utf_8 else self._charset

@@ -8,7 +8,7 @@ it. Here they meet the DICOM JSON model; `gantry_domain.corrected_data_set` does
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -42,6 +42,7 @@ MODIFYING_SYSTEM = 0x04000563
 SOURCE_OF_PREVIOUS_VALUES = 0x04000564
 REASON_FOR_MODIFICATION = 0x04000565
 
+SEQUENCE = "SQ"
 SYSTEM = "Gantry"
 REASON = "CORRECT"  # PS3.3 Table C.12-1: values were wrong
 
@@ -63,13 +64,14 @@ class BadCorrection(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """New values by keyword, one at least; an empty one stays in the header without a value.
+    """New values by keyword, one at least; an empty one stays in the header without a value, and a
+    sequence goes, which can be given no other.
 
     `id` is that of the decision, a UUID of version 7, which says when it was.
     """
 
     id: UUID
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str] = field(hash=False)
 
     @property
     def corrected_at(self) -> datetime:
@@ -152,7 +154,7 @@ def _text(value: Any) -> str:
 
 def is_new(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     """Whether a correction changes an element, None where there is none."""
-    return before is None or text_of(before) != text_of(after)
+    return text_of(before or {}) != text_of(after)
 
 
 def corrected(attributes: Mapping[str, Any], corrections: Sequence[Correction]) -> dict[str, Any]:
@@ -162,7 +164,12 @@ def corrected(attributes: Mapping[str, Any], corrections: Sequence[Correction]) 
     for correction in corrections:
         before: dict[str, Element] = {}
         for tag, vr, text in correction.elements():
-            key, after = f"{tag:08X}", element_of(tag, vr, text)
+            key = f"{tag:08X}"
+            if vr == SEQUENCE:
+                if key in result:
+                    before[key] = result.pop(key)
+                continue
+            after = element_of(tag, vr, text)
             if is_new(result.get(key), after):
                 before[key] = result.get(key, {"vr": vr})
                 result[key] = after

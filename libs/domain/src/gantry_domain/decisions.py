@@ -26,6 +26,8 @@ class DecisionKind(StrEnum):
     """It is kept, hidden and not forwarded."""
     CORRECT = "correct"
     """Values of its patient or its own are others than it was sent with."""
+    MOVE = "move"
+    """Series of another study are its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class StudyDecision:
 
     `id` is a UUID of version 7. `order_uid`, of a link: the Study Instance UID of the order;
     `accepted`, of an acceptance: the faults by rule and code; `corrected`, of a correction: the new
-    values by keyword.
+    values by keyword, and so of a move, which is one of the study that has the `series` from then
+    on; `moved_from`: the study that they were in.
     """
 
     id: UUID
@@ -47,6 +50,8 @@ class StudyDecision:
     order_uid: str = ""
     accepted: frozenset[tuple[str, str]] = frozenset()
     corrected: Mapping[str, str] = field(default_factory=dict, repr=False)
+    moved_from: str = ""
+    series: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,6 @@ def standing_of(decisions: Iterable[StudyDecision]) -> Standing:
                 released, refused = True, False
             case DecisionKind.REFUSE:
                 released, refused = False, True
-            case DecisionKind.CORRECT:
+            case DecisionKind.CORRECT | DecisionKind.MOVE:
                 pass  # the rules are given the values themselves
     return Standing(linked=linked, accepted=frozenset(accepted), released=released, refused=refused)

@@ -7,6 +7,7 @@ from uuid import UUID
 from gantry_domain.attributes import Level
 from gantry_domain.levels import LevelValues, level_values
 from gantry_domain.policies.findings import Severity
+from gantry_domain.series_moves import SeriesMove
 
 # Of an object whose file meta information names none.
 DEFAULT_PARTITION = "main"
@@ -29,6 +30,7 @@ class Entry:
     `size` is in bytes of the whole file, `dataset_offset` where the data set begins in it,
     `sha256` that of the data set as sent. `attributes` is the DICOM JSON model and `header` its
     stored form, `frames` that of the table of its frames, None where that is still to be made.
+    `moved`: the moves that brought it from `sent_study` to where it is.
     """
 
     object_id: UUID
@@ -47,6 +49,8 @@ class Entry:
     header: bytes = field(repr=False)
     frames: bytes | None = field(default=None, repr=False)
     findings: tuple[ObjectFinding, ...] = ()
+    moved: tuple[SeriesMove, ...] = ()
+    sent_study: str = ""
 
     @property
     def study_key(self) -> tuple[str, str]:

@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     """It was held or refused, and is accepted."""
     CORRECTED = "corrected"
     """A person corrected values of it, or took that back."""
+    MOVED = "moved"
+    """Series of it are in another study now, or those of another one in it."""
     DELIVERED = "delivered"
     """A destination has all of what was to be sent to it."""
     DELETED = "deleted"

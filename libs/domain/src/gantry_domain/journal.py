@@ -68,6 +68,8 @@ def _fields(decision: Decision) -> dict[str, object]:
                 "order": decision.order_uid,
                 "accepted": sorted(decision.accepted),
                 "corrected": dict(decision.corrected),
+                "from": decision.moved_from,
+                "series": sorted(decision.series),
                 "at": decision.decided_at,
                 "by": decision.decided_by,
                 "reason": decision.reason,
@@ -130,8 +132,10 @@ def _decision(entry_id: UUID, fields: dict[str, Any]) -> Decision:
                 kind=DecisionKind(kind),
                 order_uid=str(fields["order"]),
                 accepted=frozenset((str(rule), str(code)) for rule, code in fields["accepted"]),
-                # Entries of an older Gantry have none.
+                # Entries of an older Gantry have none of these.
                 corrected={key: str(text) for key, text in fields.get("corrected", {}).items()},
+                moved_from=str(fields.get("from", "")),
+                series=frozenset(map(str, fields.get("series", ()))),
                 decided_at=datetime.fromisoformat(fields["at"]),
                 decided_by=str(fields["by"]),
                 reason=str(fields["reason"]),

@@ -95,6 +95,12 @@ class Partner(Section):
     send_syntaxes: Annotated[tuple[UniqueIdentifier, ...], Field(strict=False)] = ()
     """It is sent these transfer syntaxes alone; what is stored in another one is converted to the
     first of them that is uncompressed. Empty: as stored, if it takes that."""
+    rejection_notes: bool = False
+    """Whether it understands the rejection notes of IHE IOCM: it is sent one before new values of
+    instances that it has, and when a study that it has is refused."""
+    replaced_title: Literal["113001", "113037", "113038", "113039"] = "113039"
+    """The title of the note before new values. Most archives take instances with the same UIDs once
+    more after 113039 alone, as IHE has it."""
     window: Annotated[int, Field(ge=2, le=64)] | None = None
     """So many instances may wait for its answers at once, if it agrees (asynchronous operations);
     None: one, and it is not asked."""
@@ -167,6 +173,14 @@ class Partner(Section):
             raise ValueError(
                 f"deidentify: it must not know whose the images are, so it may not {asks[0]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _who_is_sent_notes_knows_our_instances(self) -> Self:
+        if self.rejection_notes and not self.takes_deliveries:
+            raise ValueError("rejection_notes are sent: it needs a way to be sent to")
+        if self.rejection_notes and self.deidentify:
+            raise ValueError("rejection_notes name UIDs that with deidentify it does not know")
         return self
 
     @model_validator(mode="after")

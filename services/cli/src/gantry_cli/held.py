@@ -1,13 +1,14 @@
 """`gantry held`: the studies that the policies do not let through, why, and what people decide."""
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import click
 from sqlalchemy.engine import Engine
 
 from gantry_archive.deciding import Decider, decider_of
+from gantry_archive.rejecting import rejecting_of
 from gantry_archive.rejudging import order_feed
 from gantry_archive.reviewing import review
 from gantry_cli.index import running_index
@@ -16,11 +17,13 @@ from gantry_cli.tables import ago, print_table
 from gantry_domain.decisions import DecisionKind
 from gantry_domain.policies import side_by_side
 from gantry_domain.policies.findings import StudyFinding, VerdictKind
+from gantry_domain.uids import new_uid
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import transaction
 from gantry_stores.index.decisions import DecisionLine
 from gantry_stores.index.judged_studies import JudgedStudy, find_judged
 from gantry_stores.index.not_accepted import StudyNotAccepted, studies_not_accepted
+from gantry_stores.index.rejections import holders
 from gantry_stores.objects import open_store
 
 _HEADINGS = ("STUDY", "PARTITION", "MODALITY", "INSTANCES", "VERDICT", "SHOWN", "RECEIVED", "WHY")
@@ -79,9 +82,12 @@ def show_study(settings: Settings, StudyInstanceUID: str, *, partition: str | No
 
 def _decided(line: DecisionLine) -> tuple[str, ...]:
     made, undone = line.decision, line.undone
+    what = [made.kind.value, *made.corrected]
+    if made.series:
+        what = [made.kind.value, *sorted(made.series), "to", made.StudyInstanceUID]
     return (
         _moment(made.decided_at),
-        " ".join([made.kind.value, *made.corrected]),
+        " ".join(what),
         made.decided_by,
         made.reason,
         f"{_moment(undone.undone_at)} by {undone.undone_by}: {undone.reason}" if undone else "",
@@ -110,8 +116,46 @@ def decide_study(
         verdict = decider.decide(
             study, kind, order=order, corrected=corrected, by=by or _account(), reason=why
         )
+        follows = "will be judged" if verdict is None else f"is {verdict.value} now"
+        click.echo(f"{kind.value}: the study {follows}")
+        if kind is DecisionKind.REFUSE:
+            _print_holders(settings, engine, study)
+    return 0
+
+
+def _print_holders(settings: Settings, engine: Engine, study: JudgedStudy) -> None:
+    """Who has what is refused."""
+    told = rejecting_of(settings).titles.keys()
+    with transaction(engine) as connection:
+        found = holders(
+            connection, partition=study.partition, StudyInstanceUID=study.StudyInstanceUID
+        )
+    for destination, instances in sorted(found.items()):
+        what = "gets a rejection note" if destination in told else "is not told (rejection_notes)"
+        click.echo(f"{destination} has {len(instances)} of its instances, and {what}")
+
+
+def move_series(
+    settings: Settings,
+    StudyInstanceUID: str,
+    *,
+    series: Collection[str],
+    to: str | None,
+    new: bool,
+    partition: str | None,
+    why: str,
+    by: str | None,
+) -> int:
+    """Move series of a study to another, and print what follows."""
+    to = to or new_uid()
+    with running_index(settings) as engine:
+        study = _find(settings, engine, StudyInstanceUID, partition)
+        decider = _decider(settings, engine)
+        verdict = decider.move(
+            study, series=series, to=to, new=new, by=by or _account(), reason=why
+        )
     follows = "will be judged" if verdict is None else f"is {verdict.value} now"
-    click.echo(f"{kind.value}: the study {follows}")
+    click.echo(f"move: {len(set(series))} series are in {to}, which {follows}")
     return 0
 
 
@@ -122,8 +166,13 @@ def undo_last(
     with running_index(settings) as engine:
         study = _find(settings, engine, StudyInstanceUID, partition)
         undone = _decider(settings, engine).undo_last(study, by=by or _account(), reason=why)
-        now = _find(settings, engine, StudyInstanceUID, study.partition).verdict
-    follows = "will be judged" if now is None else f"is {now.value} now"
+        with transaction(engine) as connection:
+            left = find_judged(connection, StudyInstanceUID, partition=study.partition)
+    if not left:
+        follows = "has nothing any more"
+    else:
+        now = left[0].verdict
+        follows = "will be judged" if now is None else f"is {now.value} now"
     click.echo(f"undone: {undone.kind.value} by {undone.decided_by}; the study {follows}")
     return 0
 

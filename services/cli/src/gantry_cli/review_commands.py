@@ -114,6 +114,40 @@ def _pair(text: str) -> tuple[str, str]:
 
 @held.command()
 @_study
+@click.option("--series", metavar="UID", multiple=True, required=True, help="One or more of it.")
+@click.option("--to", metavar="STUDY-UID", help="The study that is to have them.")
+@click.option(
+    "--new", is_flag=True, help="There is no such study yet; without --to its UID is made."
+)
+@_partition
+@_why
+@_by
+def move(
+    *,
+    study: str,
+    series: tuple[str, ...],
+    to: str | None,
+    new: bool,
+    partition: str | None,
+    why: str,
+    by: str | None,
+) -> int:
+    """Move series of a study to another one, which is there or is made of them.
+
+    They go out with the values of the patient and of that study, and with those before in their
+    Original Attributes Sequence. What is moved is undone there.
+    """
+    from gantry_cli.held import move_series
+
+    if to is None and not new:
+        raise click.BadArgumentUsage("say --to STUDY-UID, or --new")
+    return move_series(
+        load_settings(), study, series=series, to=to, new=new, partition=partition, why=why, by=by
+    )
+
+
+@held.command()
+@_study
 @_partition
 @_why
 @_by

@@ -24,6 +24,7 @@ from gantry_domain.policies.findings import StudyFinding, VerdictKind
 from gantry_domain.policies.major_keys import MAJOR_KEYS
 from gantry_domain.policies.side_by_side import Candidate
 from gantry_domain.query import BadQuery
+from gantry_domain.uids import new_uid
 from gantry_query.access import caller_of, sees_held
 from gantry_query.archive import Archive
 from gantry_query.failures import NotHere
@@ -38,6 +39,8 @@ _USUAL_STUDIES = 100
 _LARGEST_NUMBER = 2**63 - 1
 _LARGEST_BODY = 64 * 2**10
 _LONGEST_VALUE = 256
+_MOST_SERIES = 1000
+_MOVE = "move"
 _UNDO = "undo"
 
 Document = dict[str, object]
@@ -48,7 +51,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    kind: Literal["link", "accept", "release", "refuse", "correct", "undo"]
+    kind: Literal["link", "accept", "release", "refuse", "correct", "move", "undo"]
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     order: Annotated[str, Field(max_length=64)] = ""
     """Of a link: the accession number or the Study Instance UID of the order."""
@@ -56,6 +59,14 @@ class Decision(BaseModel):
         default_factory=dict
     )
     """Of a correction: new values by keyword."""
+    series: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(max_length=_MOST_SERIES)
+    ] = Field(default_factory=list)
+    """Of a move: the Series Instance UIDs."""
+    to: Annotated[str, Field(max_length=64)] = ""
+    """Of a move: the Study Instance UID of the study that is to have them."""
+    new: bool = False
+    """Of a move: there is no such study yet; without `to` its UID is made."""
 
 
 def held_router(archive: Archive) -> APIRouter:
@@ -124,8 +135,19 @@ def _decision_handler(archive: Archive) -> Callable[[Request], Awaitable[Respons
         def decide() -> Document:
             study = _find(archive, request.path_params["study"], partition)
             decider = archive.decider
+            uid = study.StudyInstanceUID
             if asked.kind == _UNDO:
                 decider.undo_last(study, by=by, reason=asked.reason)
+            elif asked.kind == _MOVE:
+                uid = asked.to or (new_uid() if asked.new else "")
+                decider.move(
+                    study,
+                    series=asked.series,
+                    to=uid,
+                    new=asked.new,
+                    by=by,
+                    reason=asked.reason,
+                )
             else:
                 kind = DecisionKind(asked.kind)
                 decider.decide(
@@ -136,8 +158,10 @@ def _decision_handler(archive: Archive) -> Callable[[Request], Awaitable[Respons
                     by=by,
                     reason=asked.reason,
                 )
-            now = _find(archive, study.StudyInstanceUID, partition)
-            return {"verdict": now.verdict, "visible": now.visible}
+            left = _found(archive, uid, partition)
+            if not left:  # all its series were another's, and are again
+                return {"StudyInstanceUID": uid, "verdict": None, "visible": False}
+            return {"StudyInstanceUID": uid, "verdict": left[0].verdict, "visible": left[0].visible}
 
         return _answer(await archive.ask(decide))
 
@@ -152,13 +176,17 @@ def _partition(archive: Archive, request: Request) -> str:
 
 
 def _find(archive: Archive, StudyInstanceUID: str, partition: str) -> JudgedStudy:
-    with transaction(archive.engine) as connection:
-        found = find_judged(
-            connection, StudyInstanceUID, partition=partition, feed=archive.decider.feed
-        )
+    found = _found(archive, StudyInstanceUID, partition)
     if not found:
         raise NotHere("study")
     return found[0]
+
+
+def _found(archive: Archive, StudyInstanceUID: str, partition: str) -> list[JudgedStudy]:
+    with transaction(archive.engine) as connection:
+        return find_judged(
+            connection, StudyInstanceUID, partition=partition, feed=archive.decider.feed
+        )
 
 
 async def _read(request: Request) -> Decision:
@@ -237,6 +265,9 @@ def _line(line: DecisionLine) -> Document:
         document["order"] = made.order_uid
     if made.corrected:
         document["attributes"] = dict(made.corrected)
+    if made.series:
+        document |= {"series": sorted(made.series)}
+        document |= {"from": made.moved_from, "to": made.StudyInstanceUID}
     if undone is not None:
         document["undone"] = {
             "at": undone.undone_at,

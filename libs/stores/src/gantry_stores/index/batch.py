@@ -42,6 +42,7 @@ from gantry_stores.index.level_rows import (
 from gantry_stores.index.recordsets import insert_rows, rows_parameter
 from gantry_stores.index.rollup import roll_up
 from gantry_stores.index.schema import instance, object_
+from gantry_stores.index.series_moves import at_their_places, standing_moves, write_moved
 
 _VANISHED = "40001"
 
@@ -105,13 +106,19 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
         return BatchWritten(outcomes, ())
 
     sent = entries
+    sent_keys = {entry.study_key for entry in sent}
+    moves = standing_moves(connection, sent_keys)
+    entries = at_their_places(entries, moves)
     keys = {entry.study_key for entry in entries}
     corrections = standing_corrections(connection, keys)
-    entries = list(corrected_entries(entries, corrections))
+    entries = corrected_entries(entries, corrections)
     rows = Rows()
     lock_patients(connection, rows, entries)
     lock_studies(connection, rows, entries, request.also_lock, now)
-    if standing_corrections(connection, keys) != corrections:
+    if (standing_moves(connection, sent_keys), standing_corrections(connection, keys)) != (
+        moves,
+        corrections,
+    ):
         raise IndexContended(_VANISHED)  # somebody decided while this waited for the locks
     lock_series(connection, rows, entries)
     # Another worker may have indexed the same objects while this one waited for the locks.
@@ -122,6 +129,14 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
         add_to_deletions(connection, entries, following)
         outcomes |= dict.fromkeys(following, Outcome(ObjectState.DELETED))
         entries = [entry for entry in entries if entry.object_id not in following]
+    write_moved(
+        connection,
+        (
+            (entry.object_id, entry.sent_study, [move.id for move in entry.moved])
+            for entry in entries
+            if entry.moved
+        ),
+    )
     contested = _insert_instances(connection, rows, entries)
     contest = (
         settle(
@@ -136,12 +151,13 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
         else Contest()
     )
     _insert_headers(connection, entries)
-    if corrections:
-        kept = {entry.object_id for entry in entries if entry.study_key in corrections}
+    changed = [entry for entry in entries if entry.moved or entry.study_key in corrections]
+    if changed:
+        kept = {entry.object_id for entry in changed}
         keep_sent_headers(
             connection,
             [entry for entry in sent if entry.object_id in kept],
-            [rows.studies[key].pk for key in corrections],
+            {rows.studies[entry.study_key].pk for entry in changed},
         )
     outcomes |= {
         entry.object_id: contest.outcomes.get(entry.object_id, PRIMARY) for entry in entries

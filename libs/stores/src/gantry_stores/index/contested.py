@@ -59,11 +59,13 @@ class Contest:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """A readable object as its row has it."""
+    """A readable object as its row has it: `study` is where it is, `sent_study` where it was
+    sent."""
 
     id: UUID
     key: InstanceKey
     study: StudyKey
+    sent_study: str
     SeriesInstanceUID: str
     SOPClassUID: str
     sha256: bytes
@@ -74,7 +76,7 @@ class _Object:
         return Rival(
             self.id,
             self.sha256,
-            (self.study[1], self.SeriesInstanceUID, self.SOPClassUID),
+            (self.sent_study, self.SeriesInstanceUID, self.SOPClassUID),
             self.calling_ae.casefold() in take_last,
         )
 
@@ -148,7 +150,9 @@ _INSTANCES = sa.text(
 
 _OBJECTS = sa.text(
     "SELECT t.id, t.partition, t.sop_instance_uid, t.study_instance_uid, t.series_instance_uid,"
-    " t.sop_class_uid, t.sha256, t.calling_ae, t.state, t.reason, t.relates_to FROM object t"
+    " t.sop_class_uid, t.sha256, t.calling_ae, t.state, t.reason, t.relates_to,"
+    " coalesce(m.sent_study_instance_uid, t.study_instance_uid) AS sent_study"
+    " FROM object t LEFT JOIN moved_object m ON m.object_id = t.id"
     " JOIN unnest(CAST(:partitions AS text[]), CAST(:uids AS text[])) AS w(partition, uid)"
     " ON t.partition = w.partition AND t.sop_instance_uid = w.uid"
     " WHERE t.state NOT IN ('unreadable', 'deleted') ORDER BY t.id"
@@ -175,6 +179,7 @@ def _objects(
                 row.id,
                 key,
                 (row.partition, row.study_instance_uid),
+                row.sent_study,
                 row.series_instance_uid,
                 row.sop_class_uid,
                 row.sha256,

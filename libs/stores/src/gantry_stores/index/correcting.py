@@ -22,6 +22,7 @@ from gantry_domain.corrections import Correction, corrected
 from gantry_domain.entries import Entry
 from gantry_domain.events import EventKind, Happening
 from gantry_domain.levels import patient_identity
+from gantry_domain.series_moves import changes_of
 from gantry_stores.index.contested import Contest
 from gantry_stores.index.corrections import standing_corrections
 from gantry_stores.index.database import IndexContended
@@ -30,6 +31,7 @@ from gantry_stores.index.findings import write_findings
 from gantry_stores.index.headers import CODEC, compress_header, decode_header
 from gantry_stores.index.level_rows import StudyKey
 from gantry_stores.index.rollup import roll_up_anew
+from gantry_stores.index.series_moves import corrections_of
 
 _AT_ONCE = 200
 _VANISHED = "40001"
@@ -49,8 +51,10 @@ _OBJECTS = """
 """
 
 _SENT = """
-    SELECT h.object_id, coalesce(s.codec, h.codec) AS codec, coalesce(s.data, h.data) AS data
+    SELECT h.object_id, coalesce(s.codec, h.codec) AS codec, coalesce(s.data, h.data) AS data,
+           m.moved_by
     FROM header h LEFT JOIN sent_header s ON s.object_id = h.object_id
+    LEFT JOIN moved_object m ON m.object_id = h.object_id
     WHERE h.object_id = ANY(:ids)
 """
 
@@ -70,14 +74,30 @@ _WRITE = """
     UPDATE header h SET codec = r.codec, data = r.data FROM r WHERE h.object_id = r.id
 """
 
-# What was complete is so still, and has gone where the routes say: no image of it is new.
-_SETTLED = """
-    UPDATE study SET corrected = :corrected,
-        completed_revision = completed_revision
-            + (CASE WHEN completed_revision = revision - 1 THEN 1 ELSE 0 END),
-        routed_revision = routed_revision
-            + (CASE WHEN routed_revision = revision - 1 THEN 1 ELSE 0 END)
+_CORRECTED = """
+    UPDATE study SET corrected = :corrected OR EXISTS (
+        SELECT 1 FROM series s JOIN instance i ON i.series_pk = s.pk
+        JOIN moved_object m ON m.object_id = i.object_id WHERE s.study_pk = :pk)
     WHERE pk = :pk
+"""
+
+_COMPLETE = """
+    UPDATE study SET completed_revision = revision
+    WHERE pk = :pk AND completed_revision = revision - 1
+"""
+
+_ROUTED = """
+    UPDATE study SET routed_revision = revision WHERE pk = :pk AND routed_revision = revision - 1
+"""
+
+
+_LOCK = """
+    FROM study t JOIN patient p ON p.pk = t.patient_pk
+    WHERE t.partition = :partition AND t.study_instance_uid = ANY(:studies)
+"""
+_LOCK_PATIENTS = f"SELECT t.pk, p.pk AS patient_pk {_LOCK} ORDER BY p.identity FOR UPDATE OF p"
+_LOCK_STUDIES = f"""
+    SELECT t.pk, p.pk AS patient_pk {_LOCK} ORDER BY t.study_instance_uid FOR UPDATE OF t
 """
 
 
@@ -86,15 +106,21 @@ def lock_to_correct(connection: Connection, *, partition: str, StudyInstanceUID:
 
     Raises `IndexContended`.
     """
-    named = {"partition": partition, "study": StudyInstanceUID}
-    seen = connection.execute(sa.text(_STUDY), named).one_or_none()
-    if seen is None:
-        return
-    connection.execute(
-        sa.text("SELECT pk FROM patient WHERE pk = :pk FOR UPDATE"), {"pk": seen.patient_pk}
-    )
-    locked = connection.execute(sa.text(f"{_STUDY} FOR UPDATE OF t"), named).one_or_none()
-    if locked is None or locked.patient_pk != seen.patient_pk:
+    lock_studies_to_change(connection, [StudyInstanceUID], partition=partition)
+
+
+def lock_studies_to_change(
+    connection: Connection, studies: Collection[str], *, partition: str
+) -> None:
+    """Hold those of the studies that are there, and their patients, for the rest of the
+    transaction.
+
+    Raises `IndexContended`.
+    """
+    named = {"partition": partition, "studies": list(studies)}
+    seen = connection.execute(sa.text(_LOCK_PATIENTS), named).all()
+    locked = connection.execute(sa.text(_LOCK_STUDIES), named).all()
+    if set(map(tuple, seen)) != set(map(tuple, locked)):
         raise IndexContended(_VANISHED)
 
 
@@ -106,8 +132,7 @@ def correct_study(connection: Connection, *, partition: str, StudyInstanceUID: s
     ).one()
     corrections = standing_corrections(connection, [key]).get(key, ())
     ids = list(connection.scalars(sa.text(_OBJECTS), {"pk": study.pk, "study": StudyInstanceUID}))
-    for first in range(0, len(ids), _AT_ONCE):
-        _correct_headers(connection, key, ids[first : first + _AT_ONCE], corrections)
+    rewrite_headers(connection, key, ids, corrections)
     rows, rolled = roll_up_anew(
         connection,
         key,
@@ -117,29 +142,62 @@ def correct_study(connection: Connection, *, partition: str, StudyInstanceUID: s
         now=datetime.now(UTC),
     )
     write_findings(connection, rows, entries=(), primaries=(), contest=Contest(), rolled=rolled)
-    connection.execute(sa.text(_SETTLED), {"pk": study.pk, "corrected": bool(corrections)})
+    mark_corrected(connection, study.pk, corrected=bool(corrections))
+    # What was complete is so still, and has gone where the routes say: no image of it is new.
+    keep_complete(connection, study.pk, routed=True)
     happening = Happening(
         kind=EventKind.CORRECTED, partition=partition, StudyInstanceUID=StudyInstanceUID
     )
     note(connection, [happening])
 
 
-def _correct_headers(
+def mark_corrected(connection: Connection, study: int, *, corrected: bool) -> None:
+    """Write down whether anything of a study is changed that goes out: `corrected`, or moved."""
+    connection.execute(sa.text(_CORRECTED), {"pk": study, "corrected": corrected})
+
+
+def keep_complete(connection: Connection, study: int, *, routed: bool) -> None:
+    """A study whose last revision brought no image is as complete as before, and `routed` says
+    whether the routes need not be asked either."""
+    connection.execute(sa.text(_COMPLETE), {"pk": study})
+    if routed:
+        connection.execute(sa.text(_ROUTED), {"pk": study})
+
+
+def rewrite_headers(
+    connection: Connection,
+    key: StudyKey,
+    ids: Sequence[UUID],
+    corrections: Sequence[Correction],
+) -> None:
+    """Make the headers of objects anew that are in this study now, from what was sent."""
+    for first in range(0, len(ids), _AT_ONCE):
+        _rewrite(connection, key, ids[first : first + _AT_ONCE], corrections)
+
+
+def _rewrite(
     connection: Connection,
     key: StudyKey,
     ids: Sequence[UUID],
     corrections: Sequence[Correction],
 ) -> None:
     rows = connection.execute(sa.text(_SENT), {"ids": list(ids)}).all()
-    if corrections:
-        connection.execute(sa.text(_KEEP), {"ids": list(ids)})
+    moves = corrections_of(connection, {each for row in rows for each in row.moved_by or ()})
+    changes = {}
+    for row in rows:
+        path = [moves[each] for each in row.moved_by or ()]
+        changes[row.object_id] = changes_of(path, corrections)
+    changed = [object_id for object_id, made in changes.items() if made]
+    if changed:
+        connection.execute(sa.text(_KEEP), {"ids": changed})
     codecs, data, identities = [], [], []
     for row in rows:
         header: Mapping[str, Any] = decode_header(row.codec, row.data)
-        if corrections:
-            header = corrected(header, corrections)
-        codecs.append(CODEC if corrections else row.codec)
-        data.append(compress_header(orjson.dumps(header)) if corrections else row.data)
+        made = changes[row.object_id]
+        if made:
+            header = corrected(header, made)
+        codecs.append(CODEC if made else row.codec)
+        data.append(compress_header(orjson.dumps(header)) if made else row.data)
         identities.append(patient_identity(header, key[1]))
     connection.execute(
         sa.text(_WRITE),
@@ -150,35 +208,35 @@ def _correct_headers(
             "identities": identities,
         },
     )
-    if not corrections:
+    as_sent = [object_id for object_id, made in changes.items() if not made]
+    if as_sent:
         connection.execute(
-            sa.text("DELETE FROM sent_header WHERE object_id = ANY(:ids)"), {"ids": list(ids)}
+            sa.text("DELETE FROM sent_header WHERE object_id = ANY(:ids)"), {"ids": as_sent}
         )
 
 
 def corrected_entries(
     entries: Sequence[Entry], corrections: Mapping[StudyKey, Sequence[Correction]]
-) -> Sequence[Entry]:
-    """New objects as the index takes them in: those of corrected studies follow the corrections."""
-    if not corrections:
-        return entries
-    return [
-        _corrected(entry, corrections[entry.study_key]) if entry.study_key in corrections else entry
-        for entry in entries
-    ]
+) -> list[Entry]:
+    """New objects, at their places, as the index takes them in: moved ones say what they say there,
+    and those of corrected studies follow the corrections."""
+    return [_corrected(entry, corrections.get(entry.study_key, ())) for entry in entries]
 
 
 def _corrected(entry: Entry, corrections: Sequence[Correction]) -> Entry:
-    attributes = corrected(entry.attributes, corrections)
+    changes = changes_of([move.correction for move in entry.moved], corrections)
+    if not changes:
+        return entry
+    attributes = corrected(entry.attributes, changes)
     return replace(entry, attributes=attributes, header=compress_header(orjson.dumps(attributes)))
 
 
 def keep_sent_headers(
     connection: Connection, entries: Collection[Entry], studies: Collection[int]
 ) -> None:
-    """Write down the headers of new objects of corrected studies as they were sent.
+    """Write down the headers of new objects that are changed as they were sent.
 
-    `studies` are the pks of these studies.
+    `studies` are the pks of the studies that they are in.
     """
     connection.execute(
         sa.text(

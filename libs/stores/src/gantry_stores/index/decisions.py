@@ -42,10 +42,16 @@ def standings(
 
 
 def history(connection: Connection, *, partition: str, StudyInstanceUID: str) -> list[DecisionLine]:
-    """All that was decided of a study, in order."""
+    """All that was decided of a study, in order, and what was moved out of it."""
     rows = connection.execute(
         sa.select(decision)
-        .where(decision.c.partition == partition, decision.c.study_instance_uid == StudyInstanceUID)
+        .where(
+            decision.c.partition == partition,
+            sa.or_(
+                decision.c.study_instance_uid == StudyInstanceUID,
+                decision.c.from_uid == StudyInstanceUID,
+            ),
+        )
         .order_by(decision.c.id)
     )
     return [_line(row) for row in rows]
@@ -76,6 +82,19 @@ def undo(connection: Connection, undoing: Undoing) -> int | None:
     study = None if row is None else _locked(connection, row.partition, row.study_instance_uid)
     if row is None or study is None:
         return None
+    if not _is_last(connection, row):
+        return None
+    write_undoing(connection, undoing)
+    connection.execute(
+        sa.text("UPDATE study SET visible = :visible WHERE pk = :pk"),
+        {"visible": row.visible_before, "pk": study.pk},
+    )
+    judge_anew(connection, [study.pk])
+    return int(study.pk)
+
+
+def _is_last(connection: Connection, row: sa.Row[Any]) -> bool:
+    """Whether nothing that stands was decided of the study after this, and it stands itself."""
     last = connection.scalar(
         sa.select(sa.func.max(decision.c.id.cast(sa.Text))).where(
             decision.c.partition == row.partition,
@@ -83,15 +102,51 @@ def undo(connection: Connection, undoing: Undoing) -> int | None:
             decision.c.undoing_id.is_(None),
         )
     )
-    if last != str(undoing.decision_id):
-        return None
-    _write_undoing(connection, undoing)
-    connection.execute(
-        sa.text("UPDATE study SET visible = :visible WHERE pk = :pk"),
-        {"visible": row.visible_before, "pk": study.pk},
+    return bool(last == str(row.id))
+
+
+# Of what was moved, be it out of the same study or on from where it is now.
+_MOVED_ON = """
+    SELECT EXISTS (
+        SELECT 1 FROM decision d WHERE d.partition = :partition AND d.undoing_id IS NULL
+          AND d.from_uid IN (:from_uid, :to_uid) AND d.id > :id
+          AND d.content->'series' ?| CAST(:series AS text[])
     )
-    judge_anew(connection, [study.pk])
-    return int(study.pk)
+"""
+
+
+def may_be_undone(connection: Connection, made: StudyDecision) -> bool:
+    """Whether a move that stands is the last decision of its study, and nobody moved any of its
+    series later. Its studies are locked."""
+    row = connection.execute(sa.select(decision).where(decision.c.id == made.id)).one()
+    if row.undoing_id is not None or not _is_last(connection, row):
+        return False
+    return not connection.scalar(
+        sa.text(_MOVED_ON),
+        {
+            "id": made.id,
+            "partition": made.partition,
+            "from_uid": made.moved_from,
+            "to_uid": made.StudyInstanceUID,
+            "series": sorted(made.series),
+        },
+    )
+
+
+def write_move(
+    connection: Connection, made: StudyDecision, *, visible_before: bool, from_visible: bool
+) -> None:
+    """Write the decision of a move alone: whether clinicians saw the study that gets the series,
+    and the one that gives them."""
+    values = _values(made) | {"visible_before": visible_before}
+    values["content"] |= {"from_visible": from_visible}
+    connection.execute(sa.insert(decision).values(values))
+
+
+def seen_before(connection: Connection, made: StudyDecision) -> tuple[bool, bool]:
+    """What `write_move` was told of the studies of a move."""
+    row = connection.execute(sa.select(decision).where(decision.c.id == made.id)).one()
+    return row.visible_before, bool(row.content.get("from_visible"))
 
 
 def _locked(connection: Connection, partition: str, StudyInstanceUID: str) -> sa.Row[Any] | None:
@@ -124,10 +179,11 @@ def restore_decisions(
     if rows:
         connection.execute(sa.insert(decision), rows)
     for each in undone:
-        _write_undoing(connection, each)
+        write_undoing(connection, each)
 
 
-def _write_undoing(connection: Connection, undoing: Undoing) -> None:
+def write_undoing(connection: Connection, undoing: Undoing) -> None:
+    """Write down who took a decision back, and nothing of what follows from it."""
     connection.execute(
         sa.update(decision)
         .where(decision.c.id == undoing.decision_id, decision.c.undoing_id.is_(None))
@@ -147,6 +203,7 @@ def _values(made: StudyDecision) -> dict[str, Any]:
         "study_instance_uid": made.StudyInstanceUID,
         "kind": made.kind.value,
         "order_uid": made.order_uid or None,
+        "from_uid": made.moved_from or None,
         "content": _content(made),
         "decided_at": made.decided_at,
         "decided_by": made.decided_by,
@@ -155,9 +212,13 @@ def _values(made: StudyDecision) -> dict[str, Any]:
 
 
 def _content(made: StudyDecision) -> dict[str, Any]:
-    if made.kind is DecisionKind.CORRECT:
-        return {"corrected": dict(made.corrected)}
-    return {"accepted": sorted(made.accepted)}
+    match made.kind:
+        case DecisionKind.CORRECT:
+            return {"corrected": dict(made.corrected)}
+        case DecisionKind.MOVE:
+            return {"corrected": dict(made.corrected), "series": sorted(made.series)}
+        case _:
+            return {"accepted": sorted(made.accepted)}
 
 
 def _decision(row: sa.Row[Any]) -> StudyDecision:
@@ -172,6 +233,8 @@ def _decision(row: sa.Row[Any]) -> StudyDecision:
         order_uid=row.order_uid or "",
         accepted=frozenset((rule, code) for rule, code in row.content.get("accepted", ())),
         corrected=row.content.get("corrected", {}),
+        moved_from=row.from_uid or "",
+        series=frozenset(row.content.get("series", ())),
     )
 
 

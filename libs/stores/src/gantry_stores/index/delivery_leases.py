@@ -30,13 +30,14 @@ from gantry_stores.index.corrections import corrections_column, read_corrections
 from gantry_stores.index.events import note
 from gantry_stores.index.stored_object import StoredObject
 
-# Held studies stay where they are; a study that has gone is claimed, to say so of its items.
+# Held studies stay where they are; a study that has gone is claimed, to say so of its items. That
+# one is refused is told all the same.
 _MAY_LEAVE = """
-    NOT EXISTS (
+    (d.origin = 'rejection' OR NOT EXISTS (
         SELECT 1 FROM study t
         WHERE t.partition = d.partition AND t.study_instance_uid = d.study_instance_uid
           AND t.verdict IS DISTINCT FROM 'accepted'
-    )
+    ))
 """
 
 # Neither paused by a person nor left alone because nobody answers.
@@ -82,7 +83,7 @@ _CLAIM = f"""
 
 _PENDING = f"""
     SELECT p.sop_instance_uid, o.id, o.sop_class_uid, o.transfer_syntax_uid, o.dataset_offset,
-           o.size, p.attempts, {corrections_column("t")} AS corrections
+           o.size, p.attempts, {corrections_column("t", "o.id")} AS corrections
     FROM delivery_item p
     LEFT JOIN instance i ON i.partition = :partition AND i.sop_instance_uid = p.sop_instance_uid
     LEFT JOIN object o ON o.id = i.object_id
@@ -304,8 +305,10 @@ def finish(
         raise LeaseLost(claimed.pk)
     counts = connection.execute(
         sa.text(
-            "SELECT state, count(*) AS number FROM delivery_item"
-            " WHERE delivery_pk = :pk GROUP BY state"
+            "SELECT state, count(*) AS number FROM ("
+            "SELECT state FROM delivery_item WHERE delivery_pk = :pk"
+            " UNION ALL SELECT state FROM rejection_note WHERE delivery_pk = :pk"
+            ") AS sent GROUP BY state"
         ),
         {"pk": claimed.pk},
     )

@@ -32,6 +32,7 @@ _RETRY = """
     SET state = 'waiting', reason = NULL, attempts = 0, next_attempt_at = now(),
         unsent_since = now()
     WHERE d.state IN ('failed', 'dead', 'cancelled') AND {conditions}
+      AND NOT (d.origin = 'rejection' AND d.state = 'cancelled')
       AND (d.origin = 'route' OR d.state = 'failed' OR NOT EXISTS (
           SELECT 1 FROM delivery o
           WHERE o.origin = d.origin
@@ -201,6 +202,13 @@ def retry(connection: Connection, selection: Selection) -> list[int]:
         sa.text(
             "UPDATE delivery_item SET state = 'waiting', settled_at = NULL"
             " WHERE delivery_pk = ANY(:pks) AND state IN ('refused', 'withheld', 'failed')"
+        ),
+        {"pks": list(pks)},
+    )
+    connection.execute(
+        sa.text(
+            "UPDATE rejection_note SET state = 'waiting', settled_at = NULL"
+            " WHERE delivery_pk = ANY(:pks) AND state IN ('refused', 'failed')"
         ),
         {"pks": list(pks)},
     )

@@ -38,6 +38,7 @@ from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.lane_tables import lane
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.proof_tables import proof
+from gantry_stores.index.rejection_tables import rejection_note
 from gantry_stores.index.subscriber_tables import subscriber
 from gantry_stores.index.tables_beside import deletion
 
@@ -49,6 +50,7 @@ __all__ = [
     "metadata",
     "order_",
     "proof",
+    "rejection_note",
     "subscriber",
 ]
 
@@ -366,7 +368,9 @@ delivery = Table(
     moment("unsent_since"),  # since when what is unsettled waits
     moment("delivered_at", nullable=True),
     CheckConstraint("level IN ('study', 'series', 'instance')", name="level"),
-    CheckConstraint("origin IN ('route', 'push', 'correction', 'replay')", name="origin"),
+    CheckConstraint(
+        "origin IN ('route', 'push', 'correction', 'replay', 'rejection')", name="origin"
+    ),
     CheckConstraint(
         "state IN ('waiting', 'sending', 'failed', 'delivered', 'dead', 'cancelled')", name="state"
     ),

@@ -11,6 +11,7 @@ class StoredObject:
     """An instance as the object store has it: identifier, sizes in bytes, encoding.
 
     `corrections`: what people corrected of its study since, in order; nobody gets it without.
+    `content`: the data set itself of one that was made to be sent, and is in no store.
     """
 
     object_id: UUID
@@ -19,3 +20,4 @@ class StoredObject:
     dataset_offset: int
     size: int
     corrections: tuple[Correction, ...] = ()
+    content: bytes | None = None

@@ -35,7 +35,7 @@ _FIELDS = (
     "object.transfer_syntax_uid",
     "object.size",
     "object.dataset_offset",
-    corrections_column("study"),
+    corrections_column("study", "instance.object_id"),
 )
 _COLUMNS = ", ".join(_FIELDS)
 _STUDIES = "study"
