@@ -22,7 +22,8 @@ from gantry_domain.policies.study_rules import ImagesPerStudy
 from gantry_domain.receipts import Receipt
 from gantry_stores.index.database import make_engine
 from gantry_stores.objects import DirectoryStore, StoreUnavailable
-from gantry_stores.queue.image_places import ImagePlaces, Place, PlacesAway
+from gantry_stores.queue.broker_asked import PlacesAway
+from gantry_stores.queue.image_places import ImagePlaces, Place
 from gantry_testkit.ingress_process import Ingress
 from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import CT_IMAGE, encoded, image, new_uid, rows

@@ -13,9 +13,11 @@ from datetime import timedelta
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.staging import Admission, Provenance
+from gantry_archive.door_quota import AdmittedByAll, DoorQuota
+from gantry_archive.staging import Admission, Admit, Provenance, Refusal
 from gantry_domain.errors import TransientError
-from gantry_domain.policies.door import limit_at_door
+from gantry_domain.policies.door import has_limits, limit_at_door
+from gantry_domain.policies.quota import has_quotas
 from gantry_domain.policies.rules import Rule
 from gantry_domain.prefix import Identification
 from gantry_domain.routes import StudyFacts
@@ -25,6 +27,7 @@ from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.door_limits import IMAGES, images_of_study, note_refusal
 from gantry_stores.queue.image_places import ImagePlaces, Place
+from gantry_stores.queue.sender_counts import SenderCounts
 
 log = get_logger(__name__)
 
@@ -85,11 +88,15 @@ class DoorLimit:
             return None
         if place is Place.FULL:
             self._tell(partition, study)
-            return Admission(limit=limit, granted=False)
+            return Admission(
+                granted=False,
+                refusal=Refusal.TOO_MANY_IMAGES,
+                detail=f"the study has {limit} images, no more fit",
+            )
         if place is Place.KNOWN:
             return None
         taken = _Taken(self._places, (partition, study, image))
-        return Admission(limit=limit, granted=True, release=taken.release)
+        return Admission(granted=True, release=taken.release)
 
     def _images(self, partition: str, study: str) -> Callable[[], list[str]]:
         def look() -> list[str]:
@@ -108,8 +115,9 @@ class DoorLimit:
             log.warning("image_refusal_not_noted", error=type(error).__name__)
 
 
-def door_limit_of(settings: Settings) -> DoorLimit:
-    """The limits of the configuration; nothing is connected to before the first image."""
+def door_of(settings: Settings) -> Admit:
+    """The quotas and limits of the configuration; nothing is connected to before the first
+    object."""
     engine = make_engine(
         settings.database_url,
         pool_size=_CONNECTIONS,
@@ -117,5 +125,13 @@ def door_limit_of(settings: Settings) -> DoorLimit:
         statement_timeout=_STATEMENT_LIMIT,
         application_name="gantry-door",
     )
-    places = ImagePlaces(settings.broker_url)
-    return DoorLimit(settings.policy_set.rules, places=places, engine=engine)
+    rules = settings.policy_set.rules
+    doors: list[Admit] = []
+    if has_quotas(rules):
+        counts = SenderCounts(settings.broker_url)
+        quota = DoorQuota(rules, counts=counts, engine=engine, zone=settings.zone)
+        doors.append(quota.admit)
+    if has_limits(rules):
+        places = ImagePlaces(settings.broker_url)
+        doors.append(DoorLimit(rules, places=places, engine=engine).admit)
+    return AdmittedByAll(tuple(doors)).admit

@@ -8,6 +8,7 @@ from gantry_archive.watermarks import Watermarks
 from gantry_domain.errors import TransientError
 from gantry_domain.object_place import ObjectPlace
 from gantry_domain.policies.door import has_limits
+from gantry_domain.policies.quota import has_quotas
 from gantry_runtime.logs import get_logger
 from gantry_runtime.process import Process
 from gantry_runtime.settings import Settings
@@ -45,13 +46,14 @@ def stager_of(
 
 
 def _admission(settings: Settings) -> Admit:
-    """What counts the images of a study, if a rule limits them at the door."""
-    if not has_limits(settings.policy_set.rules):
+    """What counts at the door, if a rule limits the images of a study or has a quota."""
+    rules = settings.policy_set.rules
+    if not has_limits(rules) and not has_quotas(rules):
         return admit_all
     # Only then this process needs the index, whose driver is half as large as all the rest.
-    from gantry_archive.door_limit import door_limit_of
+    from gantry_archive.door_limit import door_of
 
-    return door_limit_of(settings).admit
+    return door_of(settings)
 
 
 def watermarks_of(settings: Settings) -> Watermarks:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Refusal(Enum):
-    """Why an object was not staged; each is permanent but for the last two."""
+    """Why an object was not staged; each is permanent but for the last three."""
 
     MISMATCH = "mismatch"
     """The data set has another SOP class, instance or study than the request (PS3.4 B.2.3)."""
@@ -52,6 +52,8 @@ class Refusal(Enum):
     """The data set is larger than the configuration allows."""
     TOO_MANY_IMAGES = "too_many_images"
     """Its study has as many images as the configuration allows."""
+    OVER_QUOTA = "over_quota"
+    """Its sender brought as much today as the configuration allows; tomorrow it is taken."""
     STORE_FULL = "store_full"
     STORE_AWAY = "store_away"
 
@@ -93,13 +95,23 @@ def _nothing() -> None:
     pass
 
 
+def _nothing_of(_size: int) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """Whether an image has a place among the `limit` of its study, and how it is given back."""
+    """Whether an object may come in.
 
-    limit: int
+    If it may: `release` gives back what was counted of it should it not come, `settle` is told its
+    bytes when it has. If not: why, as for `Refused`.
+    """
+
     granted: bool
     release: Callable[[], None] = _nothing
+    settle: Callable[[int], None] = _nothing_of
+    refusal: Refusal = Refusal.TOO_MANY_IMAGES
+    detail: str = ""
 
 
 Admit = Callable[[Provenance, Identification], Admission | None]
@@ -220,7 +232,9 @@ class Staging:
                 self._refuse_for_store(error)
         if self._refused is not None:
             return self._refused
-        self._admission = None
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.settle(self._size)
         receipt = Receipt(self._object_id, self._size, digest)
         self._publish(receipt)
         return Staged(receipt)
@@ -247,9 +261,7 @@ class Staging:
             return
         admission = self._admit(provenance, found)
         if admission is not None and not admission.granted:
-            self._refuse(
-                Refusal.TOO_MANY_IMAGES, f"the study has {admission.limit} images, no more fit"
-            )
+            self._refuse(admission.refusal, admission.detail)
             return
         self._admission = admission
         meta = FileMeta(

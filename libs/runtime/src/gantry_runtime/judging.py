@@ -13,6 +13,7 @@ from gantry_domain.policies.door import KNOWN_AT_DOOR
 from gantry_domain.policies.findings import Action
 from gantry_domain.policies.major_keys import MAJOR_KEYS
 from gantry_domain.policies.patient_identity import PatientIdentity
+from gantry_domain.policies.quota import Amounts, Quota
 from gantry_domain.policies.rules import PolicySet, Rule, Scoped
 from gantry_domain.policies.site_rules import SiteRule, find_site_rule, load_site_rule
 from gantry_domain.policies.study_rules import (
@@ -24,6 +25,7 @@ from gantry_domain.policies.study_rules import (
 from gantry_domain.routes import CONDITIONS
 from gantry_runtime.forwarding import one_or_more
 from gantry_runtime.section import Section
+from gantry_runtime.values import Size
 
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -71,6 +73,31 @@ class ImagesPerStudySection(_Policy):
     def policy(self) -> ImagesPerStudy:
         """The rule as a value."""
         return ImagesPerStudy(self.limit, Action(self.action), self._shown(usual=True))
+
+
+class QuotaSection(_Policy):
+    """At most so much in a day of each calling AE title; the day is that of `timezone`."""
+
+    rule: Literal["quota"]
+    action: Literal["warn", "hold", "reject"] = "warn"  # type: ignore[assignment]
+    instances: Annotated[int, Field(ge=1)] | None = None
+    studies: Annotated[int, Field(ge=1)] | None = None
+    bytes: Size | None = None
+
+    @model_validator(mode="after")
+    def _something_known_at_door(self) -> Self:
+        if self.instances is None and self.studies is None and self.bytes is None:
+            raise ValueError("says neither instances nor studies nor bytes, so it limits nothing")
+        unknown = sorted(self.when.keys() - KNOWN_AT_DOOR)
+        if unknown:
+            known = ", ".join(sorted(KNOWN_AT_DOOR))
+            raise ValueError(f"`when` of a quota can ask for {known}, not for {unknown[0]}")
+        return self
+
+    def policy(self) -> Quota:
+        """The rule as a value."""
+        most = Amounts(self.instances, self.studies, self.bytes)
+        return Quota(most, Action(self.action), self._shown(usual=True))
 
 
 class AccessionNumberSection(_Policy):
@@ -223,6 +250,7 @@ class SiteRuleSection(_Policy):
 
 PolicySection = Annotated[
     ImagesPerStudySection
+    | QuotaSection
     | AccessionNumberSection
     | PatientIdentitySection
     | StudyConsistencySection

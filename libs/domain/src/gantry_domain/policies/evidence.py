@@ -54,6 +54,8 @@ class Evidence:
     namesakes: int = 0
     refused_at_door: int = 0
     """How often an image of it was refused for being one too many."""
+    over_quota: frozenset[str] = frozenset()
+    """Of which amounts its sender had brought too much that day."""
     orders: tuple[Order, ...] = ()
     """Those with its accession number or its Study Instance UID, and the one it was linked to."""
     feed_alive: bool = False

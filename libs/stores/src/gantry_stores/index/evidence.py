@@ -22,6 +22,7 @@ from gantry_stores.index.decisions import standings
 from gantry_stores.index.door_limits import IMAGES, refusals_of
 from gantry_stores.index.headers import decode_header
 from gantry_stores.index.orders.polls import last_heard_at
+from gantry_stores.index.quotas import over_quota
 
 COLUMNS = """
     pk, partition, study_instance_uid, revision, evidence_revision, visible, verdict, attributes,
@@ -102,6 +103,9 @@ def gather(
     refused = refusals_of(
         connection, ((study.partition, study.study_instance_uid) for study in studies)
     )
+    excess = over_quota(
+        connection, ((study.partition, study.study_instance_uid) for study in studies)
+    )
     of: dict[int, Standing] = {
         study.pk: standing.get((study.partition, study.study_instance_uid), Standing())
         for study in studies
@@ -123,6 +127,7 @@ def gather(
             patients=frozenset(patients.get(study.pk, ())),
             namesakes=namesakes.get(study.pk, 0),
             refused_at_door=refused.get((study.partition, study.study_instance_uid), 0),
+            over_quota=excess.get((study.partition, study.study_instance_uid), frozenset()),
             orders=tuple(orders.get(study.pk, ())),
             feed_alive=alive and feed is not None and feed.partition == study.partition,
             standing=of[study.pk],

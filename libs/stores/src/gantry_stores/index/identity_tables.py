@@ -39,6 +39,16 @@ door_refusal = Table(
     moment("last_at"),
 )
 
+# Studies whose sender had brought more of an amount that day than it may.
+quota_excess = Table(
+    "quota_excess",
+    metadata,
+    Column("partition", Text, primary_key=True),
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("amount", Text, primary_key=True),
+    moment("noted_at"),
+)
+
 # What a person decided of a study. The row stays when it is undone, for it says who, when and why.
 decision = Table(
     "decision",
