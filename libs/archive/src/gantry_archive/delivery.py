@@ -139,12 +139,13 @@ def plan_push(engine: Engine, uid: str, destination: str, *, partitions: Collect
     """
     with transaction(engine) as connection:
         found = find_pushable(connection, uid, partitions=sorted(partitions))
-        target = _the_one(found, uid)
+        target = may_leave(found, uid)
         pk, created = plan_pushed(connection, target, destination, priority=_PUSHED_FIRST)
     return Pushed(pk, target.level, target.partition, created)
 
 
-def _the_one(found: Sequence[Pushable], uid: str) -> Pushable:
+def may_leave(found: Sequence[Pushable], uid: str) -> Pushable:
+    """The only one of those with this UID, if its study may leave. Raises `NothingToPush`."""
     if not found:
         raise NothingToPush(f"no study, series or instance has the UID {uid}")
     if len(found) > 1:

@@ -52,10 +52,12 @@ def encode_text_element(tag: int, vr: str, value: str, *, transfer_syntax: str) 
     return _Syntax(transfer_syntax).text(tag, vr, value)
 
 
-def encode_data_set(document: Document, *, transfer_syntax: str) -> bytes:
-    """All of a document whose text is ASCII."""
+def encode_data_set(
+    document: Document, *, transfer_syntax: str, encoder: TextEncoder = ASCII_ENCODER
+) -> bytes:
+    """All of a document but (0008,0005). Raises `UnicodeEncodeError` where its text is another."""
     syntax = _Syntax(transfer_syntax)
-    return b"".join(syntax.encoder(key)(document, ASCII_ENCODER) for key in _all_of(document))
+    return b"".join(syntax.encoder(key)(document, encoder) for key in _all_of(document))
 
 
 class IdentifierEncoder:

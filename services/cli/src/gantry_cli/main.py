@@ -10,6 +10,7 @@ import click
 
 from gantry_cli.conformance_commands import conformance
 from gantry_cli.destination_commands import destinations
+from gantry_cli.media_commands import export, import_
 from gantry_cli.order_commands import orders
 from gantry_cli.review_commands import held, policy
 from gantry_cli.subscriber_commands import subscribers
@@ -290,6 +291,8 @@ def cancel(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: st
 
 
 commands.add_command(orders)
+commands.add_command(export)
+commands.add_command(import_)
 commands.add_command(conformance)
 
 
