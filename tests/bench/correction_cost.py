@@ -3,8 +3,8 @@
     .venv/bin/python tests/bench/correction_cost.py --images 1000
 
 Over WADO-RS and by C-MOVE to a storescp that drops what it gets, by the query service as it runs.
-The same pixels in each study; of one all text becomes UTF-8, for its character set has no place for the
-new name. Also how long the decisions take.
+The same pixels in each study; of one all text becomes UTF-8, for its character set has no place for
+the new name. Also how long the decisions take.
 """
 
 import argparse
