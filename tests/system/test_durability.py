@@ -139,6 +139,7 @@ def test_ingress_is_killed_between_and_during_stores(ward: Ward) -> None:
     ward.nothing_is_lost()
 
 
+@pytest.mark.slow
 def test_ingress_is_killed_in_the_middle_of_an_object(ward: Ward) -> None:
     sample = write(image(side=LARGE), ward.folder)
     before = ward.run.store.begun()
@@ -227,6 +228,7 @@ def _running(run: Gantry, program: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_postgresql_stands_still_for_20_seconds(ward: Ward) -> None:
     stopped = [s for s in ward.run.processes().values() if s.arguments[0].startswith("postgres")]
     stopped.append(ward.run.engine("postgres"))
@@ -244,6 +246,7 @@ def test_postgresql_stands_still_for_20_seconds(ward: Ward) -> None:
     ward.nothing_is_lost()
 
 
+@pytest.mark.slow
 def test_postgresql_is_killed_and_comes_back(ward: Ward) -> None:
     with ward.devices(2) as devices:
         kill([ward.run.engine("postgres")])
@@ -253,6 +256,7 @@ def test_postgresql_is_killed_and_comes_back(ward: Ward) -> None:
     ward.nothing_is_lost()
 
 
+@pytest.mark.slow
 def test_the_store_is_taken_away(ward: Ward) -> None:
     with ward.devices() as devices:
         with ward.run.store.away():
@@ -272,6 +276,7 @@ def test_the_store_is_taken_away(ward: Ward) -> None:
     ward.nothing_is_lost()
 
 
+@pytest.mark.slow
 def test_a_new_index_from_the_store_is_the_same(
     ward: Ward, new_gantry: Callable[..., Gantry]
 ) -> None:

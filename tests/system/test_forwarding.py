@@ -194,6 +194,7 @@ def test_a_refused_class_fails_for_good_and_the_rest_arrives(place: Place) -> No
     assert {place.slow.received[sample.SOPInstanceUID] for sample in images} == {1}
 
 
+@pytest.mark.slow
 def test_a_destination_that_hangs_delays_no_other(place: Place) -> None:
     held = [place.study(images=1)[0] for _ in range(3)]
     hanging = [place.push(sample.StudyInstanceUID, "HANGING") for sample in held]
@@ -233,6 +234,7 @@ def test_killed_in_the_middle_nothing_is_missing_and_little_is_twice(place: Plac
     assert states == [("accepted", len(samples))]
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_it_goes_on_without_a_repeat(place: Place) -> None:
     samples = place.study(images=60)
     number = place.push(samples[0].StudyInstanceUID, "SLOW")
@@ -246,6 +248,7 @@ def test_stopped_and_started_again_it_goes_on_without_a_repeat(place: Place) -> 
     assert {place.slow.received[sample.SOPInstanceUID] for sample in samples} == {1}
 
 
+@pytest.mark.slow
 def test_a_delivery_cancelled_in_the_middle_stops_within_a_second(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +272,7 @@ def test_a_delivery_cancelled_in_the_middle_stops_within_a_second(
     assert min(place.slow.received[sample.SOPInstanceUID] for sample in samples) == 1
 
 
+@pytest.mark.slow
 def test_metrics_tell_what_was_sent(place: Place) -> None:
     metrics = place.gantry.metrics("worker")
     before = metrics.value(

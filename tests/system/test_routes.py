@@ -186,6 +186,7 @@ def test_before_its_study_is_complete_an_instance_leaves_at_once_and_a_series_wh
         until(lambda: place.delivered(study[0], title), f"it is delivered to {title}")  # noqa: B023
 
 
+@pytest.mark.slow
 def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> None:
     study = place.study()
     place.receive(study, calling_ae="CT02")

@@ -44,6 +44,7 @@ def small_disk() -> Iterator[Gantry]:
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_a_full_store(small_disk: Gantry, tmp_path: Path) -> None:
     run, index = small_disk, Index(small_disk)
     devices = [Modality(run.port("dimse"), studies(tmp_path)).start() for _ in range(2)]

@@ -142,6 +142,7 @@ def test_too_many_images_and_a_malformed_number_are_shown_with_their_findings(
         assert metrics.value("gantry_worker_findings_total", rule=rule, code=code) >= 1
 
 
+@pytest.mark.slow
 def test_killed_in_between_the_verdicts_are_the_same(place: Place) -> None:
     chosen = random.Random(7)
     kinds: list[dict[str, Any]] = [
@@ -261,6 +262,7 @@ def test_orders_match_release_and_name_what_differs(place: Place) -> None:
     assert gantry.http.get("/held").status_code == 403
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_judges_what_is_there_anew(place: Place) -> None:
     wrong = place.study(patient="A123456(4)")[0]
     place.receive([wrong])

@@ -48,13 +48,14 @@ def up(*, demo: bool, logs: bool) -> int:
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})
+@click.option("--slow", "slow_ones", is_flag=True, help="Run what takes tens of seconds too.")
 @click.option("--long", "long_ones", is_flag=True, help="Run the proofs that take minutes too.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
-def test(*, long_ones: bool, arguments: tuple[str, ...]) -> int:
+def test(*, slow_ones: bool, long_ones: bool, arguments: tuple[str, ...]) -> int:
     """Run the checks and tests; with arguments only pytest with these."""
     from gantry_cli.testing import run_tests
 
-    return run_tests(arguments, long=long_ones)
+    return run_tests(arguments, slow=slow_ones, long=long_ones)
 
 
 @commands.command()

@@ -17,7 +17,7 @@ _THREE_AT_A_TIME = (
 )
 
 
-def run_tests(arguments: Sequence[str], *, long: bool) -> int:
+def run_tests(arguments: Sequence[str], *, slow: bool, long: bool) -> int:
     """Run the linters, the type checker, the import contracts and pytest; 0 if all pass.
 
     All parts run even where one fails, pytest last, so that its summary ends the output.
@@ -44,7 +44,8 @@ def run_tests(arguments: Sequence[str], *, long: bool) -> int:
     ]
     if arguments:
         steps = []
-    selection = () if long else ("-m", "not long")
+    left_out = [mark for mark, wanted in (("long", long), ("slow", slow or long)) if not wanted]
+    selection = ("-m", " and ".join(f"not {mark}" for mark in left_out)) if left_out else ()
     steps.append(("pytest", *selection, *(arguments or _THREE_AT_A_TIME)))
     failed = []
     for step in steps:
