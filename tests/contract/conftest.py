@@ -210,7 +210,7 @@ def _served(
         feed=EventFeed(engine, questions, stopping=ending.is_set),
         orders=OrderDoor(ZoneInfo("Asia/Hong_Kong"), orders),
         decider=Decider(store=store, engine=engine, policies=policies, feed=None),
-        deliveries=DeliveryDoor(("PEER",), orders, ("webhook:ris",)),
+        deliveries=DeliveryDoor(("PEER",), orders, subscribers=("webhook:ris",)),
         deletes=deletes,
     )
     with serving(make_app(archive, origins=["https://viewer.example"], access=access)) as address:
