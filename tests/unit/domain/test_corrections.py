@@ -14,6 +14,7 @@ from gantry_domain.corrected_data_set import corrected_pieces
 from gantry_domain.corrections import BadCorrection, Correction, checked, corrected, in_order
 from gantry_domain.elements import walk_dataset
 from gantry_domain.keys import new_object_id
+from gantry_domain.series_moves import SeriesMove, changes_of, path_of, values_of_study
 from gantry_domain.sources import Inflated, fetch_from
 from gantry_domain.transfer_syntaxes import (
     DEFLATED,
@@ -102,6 +103,61 @@ def test_the_header_of_what_goes_out_is_the_corrected_header(
             assert before.PatientName == "CHAN^TAI MAN"
         assert before.AccessionNumber == "A1"
         assert list(got.keys()) == sorted(got.keys())
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192"])
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_moved_object_is_of_its_new_study_alone(
+    syntax: str, charset: str, undefined: bool
+) -> None:
+    ds = ct(StudyDescription="Schädel", PatientComments="left out", OtherPatientIDs=["X1", "X2"])
+    ds.SpecificCharacterSet = charset
+    ds.RequestAttributesSequence[0].RequestedProcedureDescription = "Schädel"
+    ds["RequestAttributesSequence"].is_undefined_length = undefined
+    data = file(ds, syntax)
+    whose = image(StudyInstanceUID="1.2.9", PatientName="LEE=李", PatientID="P9")
+    there = read(file(whose)).attributes
+    move = Correction(new_object_id(), values_of_study(there, "1.2.9"))
+    later = correction(PatientID="P10")
+    sent = after(data, move, later, syntax=syntax)
+    assert read(sent).attributes == corrected(read(data).attributes, (move, later))
+    got = pydicom.dcmread(io.BytesIO(sent))
+    assert (got.StudyInstanceUID, got.PatientID) == ("1.2.9", "P10")
+    assert (got.PatientComments, got.StudyDescription) == ("", "")
+    assert "RequestAttributesSequence" not in got
+    assert got.PixelData == PIXELS
+    before = got.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+    assert before.StudyInstanceUID == ds.StudyInstanceUID
+    assert before.OtherPatientIDs == ["X1", "X2"]
+    request = before.RequestAttributesSequence[0]
+    assert request.RequestedProcedureDescription == "Schädel"
+
+
+def test_where_an_object_is_follows_from_the_moves_that_stand() -> None:
+    def move(number: int, moved_from: str, moved_to: str, *series: str) -> SeriesMove:
+        return SeriesMove(
+            id=UUID(int=number),
+            moved_from=moved_from,
+            moved_to=moved_to,
+            series=frozenset(series),
+            attributes={},
+        )
+
+    out, on, back = move(1, "A", "B", "1", "2"), move(2, "B", "C", "1"), move(3, "C", "A", "1")
+    again = move(4, "A", "D", "1")
+    every = [again, back, on, out]
+    assert path_of("A", "1", every) == (out, on, back, again)
+    assert path_of("A", "2", every) == (out,)
+    assert path_of("A", "3", every) == ()
+    # What was in B from the first goes on with it, what was in C too.
+    assert path_of("B", "1", every) == (on, back, again)
+    assert path_of("B", "1", [out, back]) == ()
+    since = Correction(UUID(int=9), {})
+    assert changes_of([out.correction], [Correction(UUID(int=0), {}), since]) == [
+        out.correction,
+        since,
+    ]
 
 
 names = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="\\^="), max_size=9)

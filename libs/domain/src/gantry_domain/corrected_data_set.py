@@ -77,7 +77,7 @@ def corrected_pieces(
     if encoder is None:
         converted = _Conversion(make_walk(), start).run()
         encoder = UTF_8_ENCODER
-        edits.convert()
+        edits.convert(converted)
     items = edits.make(corrections, encoder)
     new: dict[int, list[Piece]] = {tag: [content] for tag, content in edits.made.items()}
     if items:
@@ -188,6 +188,7 @@ class _Edits:
         self._walk = walk
         self._writer = _Writer(walk)
         self._charset = charset
+        self._converted: Mapping[int, list[Piece]] = {}
         self._to_utf_8 = False
         self.made: dict[int, bytes] = {}
         # VR and value by tag as they stand: the first of a tag counts, as for the index.
@@ -196,9 +197,9 @@ class _Edits:
         for each in elements:
             self._elements.setdefault(each.tag, each)
 
-    def convert(self) -> None:
-        """All text becomes UTF-8."""
-        self._to_utf_8 = True
+    def convert(self, converted: Mapping[int, list[Piece]]) -> None:
+        """All text becomes UTF-8; `converted` are the elements that this changes."""
+        self._to_utf_8, self._converted = True, converted
         self.made[SPECIFIC_CHARACTER_SET] = self._writer.element(
             SPECIFIC_CHARACTER_SET, "CS", UTF_8.encode()
         )
@@ -235,20 +236,19 @@ class _Edits:
         return self._now[tag]
 
     def _taken_away(self, tag: int) -> bytes:
-        """Leave a sequence out; the element as it was, without its items where it is too long, or
-        its text is of another character set now."""
+        """Leave a sequence out; the element as it was, without its items where it is too long."""
         if tag in self.made or tag not in self._elements:
             return b""
         self.made[tag] = b""
         each = self._elements[tag]
-        length = each.end - each.offset
-        raw = b""
-        if length <= _LONGEST_SHORT and not self._to_utf_8:
-            raw = self._walk.window.read(each.offset, length)
-            delimiter = self._writer.of_items(SEQUENCE_DELIMITATION)
-            if each.length == UNDEFINED and raw.endswith(delimiter):
-                raw = raw.removesuffix(delimiter)
-        return self._writer.element(tag, SEQUENCE, raw)
+        pieces = self._converted.get(each.start, [(each.start, each.end)])
+        if each.end - each.start > _LONGEST_SHORT:
+            return self._writer.element(tag, SEQUENCE, b"")
+        read = self._walk.window.read
+        return b"".join(
+            piece if isinstance(piece, bytes) else read(piece[0], (piece[1] or each.end) - piece[0])
+            for piece in pieces
+        )
 
     def _json(self, tag: int, vr: str, raw: bytes) -> Mapping[str, object]:
         charset = charset_of(UTF_8.encode()) if self._to_utf_8 else self._charset
