@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
+from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA
 from pynetdicom import build_context
 from sqlalchemy.engine import Engine
 
 from gantry_archive.deciding import Decider
+from gantry_archive.place_destinations import Place, PlaceDestination
+from gantry_archive.proving import find_instances
 from gantry_archive.transforms import Transforms
 from gantry_dimse.server import DimseServer
 from gantry_domain.decisions import DecisionKind
@@ -19,10 +23,11 @@ from gantry_domain.deidentification.pseudonyms import Pseudonyms
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.information_models import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from gantry_stores.index import proofs
 from gantry_stores.index.database import transaction
 from gantry_stores.index.judged_studies import find_judged
 from gantry_stores.objects import ObjectStore
-from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
+from gantry_testkit.forwarding import LEASE, TIMEOUTS, AnsweringScp, ForwardingArchive
 from gantry_testkit.query_scu import Retrieved, associated, identifier
 from gantry_testkit.stored import CT_IMAGE, NO_POLICIES, image, new_uid, stage
 from gantry_testkit.stow_peer import Answer, StowPeer, stored
@@ -47,6 +52,13 @@ def put(archive: ForwardingArchive, **values: str) -> str:
         )
         archive.index(stage(archive.store, ds))
     return study
+
+
+def a_folder(beside: Path) -> Place:
+    (beside / "exports").mkdir()
+    place = Place(beside / "exports")
+    place.prepare()
+    return place
 
 
 def over_dimse(archive: ForwardingArchive, study: str, peer: AnsweringScp) -> list[Dataset]:
@@ -85,6 +97,45 @@ def test_two_sends_in_two_ways_are_the_same_and_two_studies_fit_together(
     for _, _, content in peer.received:
         for text in (b"HK-A123456", b"CHAN", b"TAI MAN", first.encode(), second.encode()):
             assert text not in content
+
+
+def test_files_have_no_identities_either_and_are_found_by_the_uids_that_they_have(
+    archive: ForwardingArchive, tmp_path: Path
+) -> None:
+    study = put(archive)
+    place = a_folder(tmp_path)
+    pk = archive.push(study)
+    archive.send_place(place, prove="find", transforms=HIDING)
+    with transaction(archive.engine) as connection:
+        proof = proofs.claim_proof(connection, lease=LEASE)
+        found = proofs.unproved(connection, pk)
+    assert proof is not None
+    destination = PlaceDestination(ae_title="PEER", place=place, transforms=HIDING)
+    there = find_instances(proof, found, destination=destination, timeouts=TIMEOUTS)
+    assert there == {each.SOPInstanceUID for each in found}
+    files = {each.key: place.store().read(each.key) for each in place.store().list("")}
+    assert len(files) == 2
+    for name, content in files.items():
+        ds = pydicom.dcmread(BytesIO(content))
+        uids = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+        assert name == f"{'/'.join(uids)}.dcm"
+        assert study not in uids
+        assert not any(text in content for text in (b"HK-A123456", b"CHAN", study.encode()))
+
+
+def test_a_folder_gets_the_syntaxes_that_it_is_sent_alone(
+    archive: ForwardingArchive, tmp_path: Path
+) -> None:
+    path = Path(str(get_testdata_file("MR_small_RLE.dcm", download=False)))
+    study = archive.file(path)
+    place = a_folder(tmp_path)
+    archive.push(study)
+    only = Transforms(syntaxes=(EXPLICIT_VR_LITTLE_ENDIAN,))
+    archive.send_place(place, transforms=only)
+    (file,) = place.store().list("")
+    written = pydicom.dcmread(BytesIO(place.store().read(file.key)))
+    assert written.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN
+    assert (written.pixel_array == pydicom.dcmread(path).pixel_array).all()
 
 
 def test_what_is_corrected_goes_by_its_corrected_values_and_tells_of_none_before(

@@ -157,13 +157,22 @@ class ForwardingArchive:
         sending.run()
         return sending
 
-    def send_place(self, place: Place, *, to: str = "PEER", prove: str | None = None) -> Sending:
+    def send_place(
+        self,
+        place: Place,
+        *,
+        to: str = "PEER",
+        prove: str | None = None,
+        transforms: Transforms = AS_THEY_ARE,
+    ) -> Sending:
         """Claim what is due for a destination and write one round of it as files."""
         claimed = self.claim(to)
         assert claimed is not None
         sending = Sending(
             claim=claimed,
-            destination=PlaceDestination(ae_title=to, place=place, prove=prove),
+            destination=PlaceDestination(
+                ae_title=to, place=place, prove=prove, transforms=transforms
+            ),
             engine=self.engine,
             store=self.store,
             timeouts=TIMEOUTS,
