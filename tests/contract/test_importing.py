@@ -135,6 +135,7 @@ def test_odd_files_are_told_by_name_and_stop_nothing(importer: Importer, files: 
         "no_study": file_of(no_study),
         "large": file_of(large),
         "directory": file_of(directory),
+        "unknown": file_of(image(SOPClassUID="1.2.3.4")),
         "syntax": whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0"),
         "bare_implicit": encoded(image(), IMPLICIT),
         "bare_explicit": encoded(image()),
@@ -150,7 +151,8 @@ def test_odd_files_are_told_by_name_and_stop_nothing(importer: Importer, files: 
     assert told["cut_in_meta"] == (Fate.REFUSED, "not a DICOM file: missing_transfer_syntax")
     assert told["no_study"] == (Fate.REFUSED, "StudyInstanceUID is missing")
     assert told["large"] == (Fate.REFUSED, f"larger than {LARGEST} bytes")
-    assert told["directory"] == (Fate.REFUSED, "instances of this SOP class are not stored")
+    assert told["directory"] == (Fate.NO_DICOM, None)
+    assert told["unknown"] == (Fate.REFUSED, "instances of this SOP class are not stored")
     assert told["syntax"] == (Fate.REFUSED, "its transfer syntax is not stored")
     importer.index()
     assert importer.states() == [("primary", 4)]

@@ -18,10 +18,19 @@ from gantry_domain.conformance import behaviour
 from gantry_domain.conformance.document import Table
 from gantry_domain.conformance.forms import OUTLINES, rendered
 from gantry_domain.conformance.lint import lint
-from gantry_domain.conformance.model import Entity, Origin, Role, Statement, Support, WebRole
+from gantry_domain.conformance.model import (
+    Entity,
+    MediaRole,
+    Origin,
+    Role,
+    Statement,
+    Support,
+    WebRole,
+)
 from gantry_domain.conformance.reading import read_statement
 from gantry_domain.conformance.tables import web_services
 from gantry_domain.information_models import INFORMATION_MODELS
+from gantry_domain.media_profiles import PROFILES
 from gantry_domain.orders.attributes import PLACES, STATUS
 from gantry_domain.sop_classes import STORAGE_CLASSES, VERIFICATION
 from gantry_domain.statuses import Rejection, Status
@@ -205,3 +214,17 @@ def test_the_page_holds_every_class_and_the_picture(statement: Statement) -> Non
     assert all(f">{uid}</td>" in page for uid in STORAGE_CLASSES)
     assert page.count("<svg") == 1
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize("outline", sorted(OUTLINES))
+def test_media_are_what_exports_make_and_imports_read(statement: Statement, outline: str) -> None:
+    assert {each.role for each in statement.media} == set(MediaRole)
+    for each in statement.media:
+        assert each.transfer_syntaxes == PROFILES[each.name]
+        assert set(each.transfer_syntaxes) <= set(TRANSFER_SYNTAXES)
+    title = {"a": "# A.5 Media Interchange", "n": "# 5.4 Media Services"}[outline]
+    document = rendered(statement, form="markdown", outline=outline)
+    section = document.split(title)[1].split("\n#")[0]
+    for name in PROFILES:
+        assert section.count(name) == len(MediaRole)
+    assert "File-set ID is GANTRY" in section

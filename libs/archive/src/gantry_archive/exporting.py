@@ -7,7 +7,7 @@ what is stored in another syntax is converted. One instance at a time is in memo
 others the record in the directory, of some 500 bytes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from uuid import uuid4
@@ -22,22 +22,10 @@ from gantry_domain.dicomdir import DICOMDIR, Directory
 from gantry_domain.errors import UnreadableObject
 from gantry_domain.file_meta import FileMeta, encode_file_meta
 from gantry_domain.file_names import instance_file_name
+from gantry_domain.media_profiles import PROFILES
 from gantry_domain.sight import Sight
-from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from gantry_stores.index.search import StoredInstance, Subject, headers_of
 from gantry_stores.objects import ObjectNotFound, ObjectStore
-
-_EXPLICIT = EXPLICIT_VR_LITTLE_ENDIAN
-_JPEG = ("1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-
-PROFILES: Mapping[str, tuple[str, ...]] = {
-    "STD-GEN-CD": (_EXPLICIT,),
-    "STD-GEN-USB-JPEG": (_EXPLICIT, *_JPEG),
-    "STD-GEN-USB-J2K": (_EXPLICIT, *_JPEG_2000),
-}
-"""The transfer syntaxes of each profile (PS3.11 Tables D.3-1 and J.3-1)."""
-DEFAULT_PROFILE = "STD-GEN-CD"
 
 _FILE_SET_ID = "GANTRY"
 # So many names end with as many digits: 8 characters of A-Z, 0-9 and _ (PS3.10 8.5).

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.import_sources import CannotRead, Found
 from gantry_archive.staging import PREFIX, Provenance, Refusal, Refused, Staged, Stager
+from gantry_domain.dicomdir import MEDIA_STORAGE_DIRECTORY
 from gantry_domain.errors import TransientError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.prefix import identify
@@ -59,12 +60,19 @@ class ImportStopped(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
+class _DataSet:
+    """Where a data set begins in its file, and how it is encoded."""
+
+    offset: int
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """A file that can be stored: where its data set begins, how it is encoded, what it is."""
+    """A file that can be stored, and what it is."""
 
     found: Found
-    dataset_offset: int
-    transfer_syntax: str
+    place: _DataSet
     SOPInstanceUID: str
     sha256: bytes
 
@@ -116,26 +124,19 @@ class Import:
         try:
             with found.open() as file:
                 head = file.read(PREFIX)
-                try:
-                    parsed = parse_file_meta(head)
-                    syntax, offset = parsed.meta.TransferSyntaxUID, parsed.dataset_offset
-                except UnreadableObject as error:
-                    bare = _bare_syntax(head, self.storage_classes, complete=len(head) < PREFIX)
-                    if bare is None:
-                        # A file with a preamble says that it is DICOM; others do not.
-                        if error.reason == "no_file_meta":
-                            return Imported(found, Fate.NO_DICOM)
-                        return Imported(found, Fate.REFUSED, f"not a DICOM file: {error.reason}")
-                    syntax, offset = bare, 0
-                if syntax not in TRANSFER_SYNTAXES:
-                    return Imported(found, Fate.REFUSED, "its transfer syntax is not stored")
-                digest = hashlib.sha256(head[offset:])
-                who = identify(head[offset:], transfer_syntax=syntax, complete=len(head) < PREFIX)
+                place = _data_set(head, self.storage_classes)
+                if not isinstance(place, _DataSet):
+                    fate = Fate.NO_DICOM if place is None else Fate.REFUSED
+                    return Imported(found, fate, place)
+                whole = len(head) < PREFIX
+                start = head[place.offset :]
+                who = identify(start, transfer_syntax=place.transfer_syntax, complete=whole)
+                digest = hashlib.sha256(start)
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
         except CannotRead as error:
             return Imported(found, Fate.REFUSED, str(error))
-        return _Known(found, offset, syntax, who.SOPInstanceUID or "", digest.digest())
+        return _Known(found, place, who.SOPInstanceUID or "", digest.digest())
 
     def _here(self, known: Sequence[_Known]) -> set[tuple[str, bytes]]:
         if not known:
@@ -156,13 +157,13 @@ class Import:
                 calling_ae=self.calling_ae,
                 receiving_ae=self.receiving_ae,
                 partition=self.partition,
-                transfer_syntax=known.transfer_syntax,
+                transfer_syntax=known.place.transfer_syntax,
                 storage_classes=self.storage_classes,
             )
         )
         try:
             with known.found.open() as file:
-                left = known.dataset_offset
+                left = known.place.offset
                 while chunk := file.read(_CHUNK):
                     staging.write(memoryview(chunk)[left:])
                     left = max(0, left - len(chunk))
@@ -180,10 +181,28 @@ class Import:
                 return Imported(known.found, Fate.REFUSED, detail)
 
 
-def _bare_syntax(head: bytes, storage_classes: Collection[str], *, complete: bool) -> str | None:
+def _data_set(head: bytes, storage_classes: Collection[str]) -> _DataSet | str | None:
+    """The data set of a file that begins so; why it has none that is stored, or None: it is no
+    instance at all."""
+    try:
+        parsed = parse_file_meta(head)
+    except UnreadableObject as error:
+        bare = _bare_syntax(head, storage_classes)
+        if bare is not None:
+            return _DataSet(0, bare)
+        # A file with a preamble says that it is DICOM; others do not.
+        return None if error.reason == "no_file_meta" else f"not a DICOM file: {error.reason}"
+    if parsed.meta.MediaStorageSOPClassUID == MEDIA_STORAGE_DIRECTORY:
+        return None
+    if parsed.meta.TransferSyntaxUID not in TRANSFER_SYNTAXES:
+        return "its transfer syntax is not stored"
+    return _DataSet(parsed.dataset_offset, parsed.meta.TransferSyntaxUID)
+
+
+def _bare_syntax(head: bytes, storage_classes: Collection[str]) -> str | None:
     """The transfer syntax of a data set without file meta, as some systems keep them on disk."""
     for syntax in _BARE:
-        found = identify(head, transfer_syntax=syntax, complete=complete)
+        found = identify(head, transfer_syntax=syntax, complete=len(head) < PREFIX)
         if found.SOPClassUID in storage_classes and found.SOPInstanceUID:
             return syntax
     return None

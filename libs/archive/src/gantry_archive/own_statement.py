@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from gantry_archive.own_entities import own_entities
+from gantry_archive.own_media import media_profiles
 from gantry_archive.own_web_client import web_client_transactions
 from gantry_domain.attributes import ATTRIBUTES, Level
 from gantry_domain.conformance.behaviour import (
@@ -69,6 +70,7 @@ def own_statement(settings: Settings, *, web: Iterable[WebTransaction] = ()) -> 
         keys=(*_keys("C-FIND"), *_keys("QIDO-RS"), *_worklist_keys()),
         statuses=(*_answered(settings), *_as_sender()),
         web=(*web, *web_client_transactions()),
+        media=tuple(media_profiles()),
         character_sets=tuple(sorted(CHARACTER_SETS)),
         security=tuple(_security(settings)),
         parameters=tuple(

@@ -12,6 +12,7 @@ from gantry_archive.exporting import Export
 from gantry_cli.index import running_index
 from gantry_cli.progress import Progress
 from gantry_cli.tables import print_table
+from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.entries import DEFAULT_PARTITION
 from gantry_domain.errors import ConfigurationError
 from gantry_domain.sight import Sight
@@ -80,7 +81,10 @@ def _subjects(
     asked = sorted(partitions) if partition is None else [partition]
     for uid in dict.fromkeys(uids):
         with transaction(engine) as connection:
-            found = may_leave(find_pushable(connection, uid, partitions=asked), uid)
+            named = find_pushable(connection, uid, partitions=asked)
+        # Where a study has the UID of one of its series, as some have, all of it is meant.
+        studies = [each for each in named if each.level is DeliveryLevel.STUDY]
+        found = may_leave(studies or named, uid)
         # An accepted study is visible, so what is seen is all of it.
         yield (
             Subject(found.StudyInstanceUID, found.SeriesInstanceUID, found.SOPInstanceUID),

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
+from gantry_domain.media_profiles import DEFAULT_PROFILE, PROFILES
 from gantry_runtime.settings import load_settings
-
-_PROFILES = ("STD-GEN-CD", "STD-GEN-USB-JPEG", "STD-GEN-USB-J2K")
 
 
 @click.command()
@@ -21,7 +20,7 @@ _PROFILES = ("STD-GEN-CD", "STD-GEN-USB-JPEG", "STD-GEN-USB-J2K")
 @click.option("--dicomdir", is_flag=True, help="Make a file-set for media, with a DICOMDIR.")
 @click.option(
     "--profile",
-    type=click.Choice(_PROFILES),
+    type=click.Choice(list(PROFILES)),
     help="Which syntaxes the file-set may have; else the first, uncompressed.",
 )
 @click.option("--partition", metavar="NAME", help="Where to look, if a UID is not unique.")
@@ -39,7 +38,7 @@ def export(
     """
     from gantry_cli.exporting import export as run_export
 
-    chosen = profile or (_PROFILES[0] if dicomdir else None)
+    chosen = profile or (DEFAULT_PROFILE if dicomdir else None)
     return run_export(load_settings(), uids, to=to, profile=chosen, partition=partition)
 
 

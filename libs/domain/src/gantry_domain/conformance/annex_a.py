@@ -37,7 +37,7 @@ def _sections(statement: Statement) -> Iterator[Section]:
     yield Section("A.4.4", "Configuration")
     yield Section("A.4.4.1", "AE Title/Presentation Address Mapping", [tables.addresses(statement)])
     yield Section("A.4.4.2", "Parameters", tables.parameters(statement))
-    yield Section("A.5", "Media Interchange", [])
+    yield Section("A.5", "Media Interchange", media(statement))
     yield Section("A.6", "Transformation of DICOM to CDA", [])
     yield Section("A.7", "Support of Character Sets", [tables.character_sets(statement)])
     yield Section("A.8", "Security", tables.security(statement))
@@ -102,6 +102,25 @@ STANDARD = (
     "Standard conformance for all SOP classes of PS3.4. Instances of the private ones are kept and "
     "sent as they are."
 )
+
+
+MEDIA = (
+    "File-sets are made in a folder or a ZIP file (PS3.12), which people put on media. All storage "
+    "SOP classes are written and read that the storage AE takes. Instances in other syntaxes than "
+    "those of the profile are converted; none is compressed. File IDs are DICOM, ST and six digits "
+    "for the study, SE and six for the series, IM and six for the instance; the File-set ID is "
+    "GANTRY. There is no descriptor file, no icon image and no private directory record. Mandatory "
+    "keys that an instance lacks are supplied in the DICOMDIR: UNKNOWN, 19000101, 000000, 0. Text "
+    "there is in UTF-8 where ASCII is not enough. File meta information names no AE. Of a file-set "
+    "that is read each file that its DICOMDIR names is taken, in any transfer syntax that is "
+    "stored; file-sets are not updated."
+)
+
+
+def media(statement: Statement) -> list[Block]:
+    """The application profiles of media, and what we say of those that we make."""
+    found = tables.media(statement)
+    return [*found, *told(statement, MEDIA)] if found else []
 
 
 def flow(statement: Statement) -> list[Block]:

@@ -17,6 +17,7 @@ from gantry_domain.conformance.annex_a import (
     all_statuses,
     flow,
     functions,
+    media,
 )
 from gantry_domain.conformance.document import Block
 from gantry_domain.conformance.model import Statement
@@ -56,7 +57,7 @@ def _sections(statement: Statement) -> Iterator[Section]:
     for number, title, service in _SERVICES:
         yield Section(number, title, _service(statement, service, lists))
     yield Section("5.3", "DICOM Web Services", tables.web_services(statement))
-    yield Section("5.4", "Media Services", [])
+    yield Section("5.4", "Media Services", media(statement))
     yield Section("5.5", "Transformation of DICOM to CDA", [])
     yield Section("5.6", "Support of Character Sets", [tables.character_sets(statement)])
     yield Section("6", "Configuration")

@@ -126,6 +126,23 @@ class WebTransaction:
     role: WebRole = WebRole.ORIGIN_SERVER
 
 
+class MediaRole(StrEnum):
+    """What an entity does with media (PS3.10 7.1)."""
+
+    CREATOR = "File-set Creator"
+    READER = "File-set Reader"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaProfile:
+    """An application profile of media (PS3.11), for what, and in which transfer syntaxes."""
+
+    name: str
+    role: MediaRole
+    activity: str = ""
+    transfer_syntaxes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityProfile:
     """A security profile or measure, and whether it is in use."""
@@ -167,6 +184,7 @@ class Statement:
     keys: tuple[QueryKey, ...] = ()
     statuses: tuple[StatusClaim, ...] = ()
     web: tuple[WebTransaction, ...] = ()
+    media: tuple[MediaProfile, ...] = ()
     character_sets: tuple[str, ...] | None = None
     security: tuple[SecurityProfile, ...] = ()
     parameters: tuple[Parameter, ...] = ()

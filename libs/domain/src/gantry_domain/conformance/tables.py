@@ -203,6 +203,16 @@ def _of_requests(names: Sequence[str], every: Sequence[str]) -> str:
     return f"all but {', '.join(others)}" if len(others) < len(names) else ", ".join(names)
 
 
+def media(statement: Statement) -> list[Block]:
+    """The application profiles of media, in each role."""
+    rows = tuple(
+        (each.name, each.role, each.activity, ", ".join(map(syntax_name, each.transfer_syntaxes)))
+        for each in statement.media
+    )
+    headings = ("Application profile", "Role", "Real-world activity", "Transfer syntaxes")
+    return [Table("Media storage application profiles", headings, rows)] if rows else []
+
+
 def addresses(statement: Statement) -> Table:
     """Where the entities are reached, and under which titles."""
     ours = statement.origin is Origin.OWN
