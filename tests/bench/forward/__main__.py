@@ -49,7 +49,7 @@ def sent_by_gantry(web: str, uid: str, images: int) -> None:
     while (told := _asked(f"{web}/deliveries/{number}"))["state"] != "delivered":
         if told["state"] in ("dead", "failed"):
             raise RuntimeError(told["reason"])
-        time.sleep(0.005)
+        time.sleep(0.05)
     assert told["arrived"] == images, told
 
 
@@ -65,7 +65,7 @@ def throughput(folder: Path, rounds: int, images: int) -> Figures:
     figures: Figures = defaultdict(list)
     with ExitStack() as stack:
         sender, program = servers.compile_aids(folder)
-        sink = stack.enter_context(servers.sink(program, folder / "sink", discards=True))
+        sink = stack.enter_context(servers.sink(program, folder / "nothing", discards=True))
         address = f"127.0.0.1:{sink.port}"
         gantry = stack.enter_context(
             servers.gantry(
@@ -103,7 +103,7 @@ def _send(bench: Bench, sample: data.Sample, port: int, images: int) -> None:
     file = bench.folder / "data"
     file.write_bytes(sample.encoded)
     options = [data.CT_IMAGE, "1.2.840.10008.1.2.1", sample.offset, sample.length, 0]
-    command = [bench.sender, port, "ANY", 1, images, file, *options]
+    command = [bench.sender, port, "GANTRY", 1, images, file, *options]
     done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     assert done.stdout.split()[2] == "0", done.stdout
 
@@ -112,7 +112,7 @@ def lags(folder: Path, studies: int) -> dict[str, float]:
     """How many studies of 10 images were delivered within so many seconds of being complete."""
     with ExitStack() as stack:
         sender, program = servers.compile_aids(folder)
-        sink = stack.enter_context(servers.sink(program, folder / "sink", discards=True))
+        sink = stack.enter_context(servers.sink(program, folder / "nothing", discards=True))
         config = (
             "complete_after: 500ms\nsweep: {after: 2s, every: 500ms}\n"
             f"partners: [{{ae_title: SINK, address: '127.0.0.1:{sink.port}'}}]\n"
