@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -23,9 +24,9 @@ from gantry_domain.deidentification.pseudonyms import Pseudonyms
 from gantry_domain.deliveries import DeliveryState
 from gantry_domain.information_models import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from gantry_stores.index import proofs
 from gantry_stores.index.database import transaction
 from gantry_stores.index.judged_studies import find_judged
+from gantry_stores.index.proofs import claim_proof, unproved
 from gantry_stores.objects import ObjectStore
 from gantry_testkit.forwarding import LEASE, TIMEOUTS, AnsweringScp, ForwardingArchive
 from gantry_testkit.query_scu import Retrieved, associated, identifier
@@ -107,8 +108,8 @@ def test_files_have_no_identities_either_and_are_found_by_the_uids_that_they_hav
     pk = archive.push(study)
     archive.send_place(place, prove="find", transforms=HIDING)
     with transaction(archive.engine) as connection:
-        proof = proofs.claim_proof(connection, lease=LEASE)
-        found = proofs.unproved(connection, pk)
+        proof = claim_proof(connection, lease=LEASE)
+        found = unproved(connection, pk)
     assert proof is not None
     destination = PlaceDestination(ae_title="PEER", place=place, transforms=HIDING)
     there = find_instances(proof, found, destination=destination, timeouts=TIMEOUTS)
@@ -173,6 +174,33 @@ def test_what_cannot_be_cleaned_is_withheld_with_the_reason(
     state, status, reason = archive.items(pk)[str(burned.SOPInstanceUID)]
     assert (state, status) == ("withheld", None)
     assert reason == "it cannot be de-identified: text may be burned into its pixels"
+
+
+def test_into_a_folder_and_found_there(archive: ForwardingArchive, tmp_path: Path) -> None:
+    study = put(archive)
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    place = Place(folder)
+    place.prepare()
+    pk = archive.push(study)
+    archive.send_place(place, prove="find", transforms=HIDING)
+    assert archive.line(pk).state is DeliveryState.DELIVERED
+    files = sorted(folder.rglob("*.dcm"))
+    assert len(files) == 2
+    for file in files:
+        ds = pydicom.dcmread(file)
+        names = [ds.StudyInstanceUID, ds.SeriesInstanceUID, f"{ds.SOPInstanceUID}.dcm"]
+        assert str(file.relative_to(folder)) == "/".join(map(str, names))
+        assert ds.StudyInstanceUID == HIDING.uid(study)
+        assert b"CHAN" not in file.read_bytes()
+    with transaction(archive.engine) as connection:
+        proof = claim_proof(connection, lease=timedelta(minutes=1))
+        sent = unproved(connection, pk)
+    assert proof is not None
+    destination = PlaceDestination(ae_title="PEER", place=place, transforms=HIDING)
+    there = find_instances(proof, sent, destination=destination, timeouts=TIMEOUTS)
+    assert there == {each.SOPInstanceUID for each in sent}
+    assert len(there) == 2
 
 
 def test_nobody_has_it_sent_there_as_it_is_by_a_move_and_it_may_not_ask_itself(

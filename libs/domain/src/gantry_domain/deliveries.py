@@ -141,6 +141,5 @@ def settle(
     if refused:
         return Settlement(DeliveryState.DEAD, f"{refused} of {total} refused")
     withheld = items.get(ItemState.WITHHELD, 0)
-    if withheld and withheld == total:
-        return Settlement(DeliveryState.DEAD, "all of it is withheld")
-    return Settlement(DeliveryState.DELIVERED)
+    reason = f"{withheld} of {total} withheld" if withheld else None
+    return Settlement(DeliveryState.DELIVERED, reason)

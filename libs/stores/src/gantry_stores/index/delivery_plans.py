@@ -54,13 +54,14 @@ _PUSHED = """
     RETURNING pk, xmax = 0 AS created
 """
 
-# What it accepted already, by a push or a replay.
+# What it accepted already, or must not have, by a push or a replay.
 _NOT_THERE = """
     NOT EXISTS (
         SELECT 1 FROM delivery h JOIN delivery_item a ON a.delivery_pk = h.pk
         WHERE h.partition = :partition AND h.study_instance_uid = :study AND h.pk <> :pk
           AND h.destination = :destination
-          AND a.sop_instance_uid = i.sop_instance_uid AND a.state IN ('accepted', 'warned')
+          AND a.sop_instance_uid = i.sop_instance_uid
+          AND a.state IN ('accepted', 'warned', 'withheld')
     )
 """
 

@@ -1,7 +1,8 @@
 """Deliveries of what was stored in a time range: of each study what a destination has not.
 
-A destination has what it accepted, by whatever delivery, and what came from it. What is on its way
-to it needs no second delivery. Such deliveries have the origin `replay`, one open per study.
+A destination has what it accepted, by whatever delivery, and what came from it; what is withheld
+from it, it must not have. What is on its way to it needs no second delivery. Such deliveries have
+the origin `replay`, one open per study.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ _MISSING = """
           SELECT 1 FROM delivery d JOIN delivery_item p ON p.delivery_pk = d.pk
           WHERE d.partition = t.partition AND d.study_instance_uid = t.study_instance_uid
             AND d.destination = :destination AND p.sop_instance_uid = i.sop_instance_uid
-            AND (p.state IN ('accepted', 'warned')
+            AND (p.state IN ('accepted', 'warned', 'withheld')
                  OR p.state IN ('waiting', 'failed')
                     AND d.state IN ('waiting', 'sending', 'failed'))
       )
