@@ -97,8 +97,9 @@ def test_who_does_not_answer_is_left_alone_and_gets_all_at_once_when_he_does(
     pushed = [scene.archive.push(scene.archive.study(images=1)[0], "AWAY") for _ in range(4)]
     with scene.forwarding(partner("AWAY", port)):
         until(lambda: (line := scene.lane("AWAY")) and line.opened_at, "it is left alone")
-        tried = [scene.archive.line(pk).attempts for pk in pushed]
         probed = "SELECT probes FROM lane WHERE destination = 'AWAY'"
+        until(lambda: rows(scene.engine, probed)[0][0] >= 1, "what was begun before has ended")
+        tried = [scene.archive.line(pk).attempts for pk in pushed]
         until(lambda: rows(scene.engine, probed)[0][0] >= 2, "it is tried by C-ECHO")
         assert [scene.archive.line(pk).attempts for pk in pushed] == tried
         assert "cannot connect" in str(scene.lane("AWAY"))
