@@ -17,13 +17,19 @@ from gantry_archive.indexing import index_batch
 from gantry_archive.judging import judge_studies
 from gantry_archive.reading import ReadingRules
 from gantry_archive.staging import Stager
+from gantry_cli.importing import import_files
 from gantry_domain.errors import ConfigurationError
+from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.receipts import Receipt
 from gantry_domain.sight import Sight
 from gantry_domain.sop_classes import STORAGE_CLASSES
+from gantry_runtime.partners import Partner
+from gantry_runtime.settings import load_settings
 from gantry_stores.index.search import Subject
 from gantry_stores.objects import ObjectStore, StoreFull
+from gantry_stores.queue.names import INDEX_QUEUE
 from gantry_testkit.forwarding import ForwardingArchive
+from gantry_testkit.redis_server import RedisServer
 from gantry_testkit.stored import NO_POLICIES, encoded, file_of, image, rows
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -227,3 +233,36 @@ def test_paths_that_cannot_be(tmp_path: Path) -> None:
     broken.write_bytes(file_of(ds)[:-100])
     with pytest.raises(ConfigurationError, match="name its folder instead"):
         list(find_files(broken))
+
+
+def test_the_command_takes_files_as_a_partner_and_tells_the_workers(
+    importer: Importer, redis_server: RedisServer, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "one").write_bytes(file_of(image()))
+    (files / "two").write_bytes(file_of(image())[:150])
+    url = importer.engine.url.render_as_string(hide_password=False)
+    settings = load_settings({"GANTRY_DATA": str(files.parent)}).model_copy(
+        update={
+            "database": url.replace("postgresql+psycopg://", "postgresql://"),
+            "broker": redis_server.url,
+            "partners": (Partner(ae_title="OLDPACS", partition="research"),),
+        }
+    )
+
+    def run(**values: Any) -> int:
+        return import_files(
+            settings, [files], **{"sender": "OLDPACS", "partition": None, "at_once": 2} | values
+        )
+
+    assert run() == 1
+    said = capsys.readouterr().out
+    assert f"{files / 'two'}  not a DICOM file: missing_transfer_syntax" in said
+    assert "2 of 2 files: 1 taken, 0 here already, 0 no DICOM, 1 refused" in said
+    assert redis_server.client().llen(INDEX_QUEUE) == 1
+    (stored,) = importer.store.list("objects/")
+    meta = parse_file_meta(importer.store.read(stored.key)).meta
+    assert (meta.calling_ae, meta.receiving_ae, meta.partition) == ("OLDPACS", "GANTRY", "research")
+    with pytest.raises(ConfigurationError, match="there is no partition resaerch"):
+        run(partition="resaerch")
+    with pytest.raises(ConfigurationError, match="1 to 16 characters"):
+        run(sender="A" * 17)
