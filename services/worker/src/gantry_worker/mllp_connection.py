@@ -47,7 +47,7 @@ class MllpConnection:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise self._ended(PeerClosed(f"the connection broke: {reason}")) from error
-        except (PeerBrokeProtocol, PeerClosed) as error:
+        except (PeerBrokeProtocol, PeerClosed, PeerTimedOut) as error:
             raise self._ended(error) from error
 
     def interrupt(self) -> None:
@@ -84,7 +84,10 @@ class MllpConnection:
         deadline = time.monotonic() + self._timeout
         framer = Framer(_LARGEST_ANSWER)
         while True:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise PeerTimedOut("answer", self._timeout)
+            connection.settimeout(left)
             piece = connection.recv(_READ)
             if not piece:
                 raise PeerClosed("the peer closed the connection without an answer")
