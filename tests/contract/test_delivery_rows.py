@@ -9,6 +9,7 @@ from pynetdicom import evt
 from sqlalchemy.engine import Engine
 
 from gantry_archive.delivery import NothingToPush, plan_push
+from gantry_archive.recording import MOST_UNWRITTEN, Recorder
 from gantry_domain.deliveries import DeliveryState, ItemState
 from gantry_stores.index import delivery_leases as leases
 from gantry_stores.index import delivery_lists as lists
@@ -57,7 +58,7 @@ def test_renewing_keeps_a_lease(archive: ForwardingArchive) -> None:
 def test_cancelled_it_is_no_longer_sent(
     archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:
-    study, _ = archive.study(images=5)
+    study, _ = archive.study(images=30)
 
     def answer(event: evt.Event) -> int:
         if len(peer.received) == 2:
@@ -69,9 +70,35 @@ def test_cancelled_it_is_no_longer_sent(
     pk = archive.push(study)
     with pytest.raises(leases.LeaseLost):
         archive.send(peer.port)
-    assert len(peer.received) == 2
+    # Answers are written while the next instances are sent, so a few more were.
+    assert 2 <= len(peer.received) <= 2 + MOST_UNWRITTEN + 1
     assert archive.line(pk).state is DeliveryState.CANCELLED
     assert archive.claim() is None
+
+
+def test_answers_are_written_meanwhile_and_none_of_a_lease_that_is_lost(
+    archive: ForwardingArchive,
+) -> None:
+    study, uids = archive.study(images=40)
+    pk = archive.push(study)
+    claimed = archive.claim()
+    recorder = Recorder(archive.engine, claimed)
+    refused = leases.ItemOutcome(ItemState.REFUSED, 0xA900, "it says so")
+    for uid in uids[:30]:
+        recorder.put(uid, refused if uid == uids[7] else leases.ItemOutcome(ItemState.ACCEPTED, 0))
+    recorder.flush()
+    items = archive.items(pk)
+    assert items[uids[7]] == ("refused", 0xA900, "it says so")
+    assert [items[uid][0] for uid in uids].count("accepted") == 29
+    with transaction(archive.engine) as connection:
+        lists.cancel(connection, lists.Selection(pks=[pk]))
+    recorder.put(uids[30], leases.ItemOutcome(ItemState.ACCEPTED, 0))
+    with pytest.raises(leases.LeaseLost):
+        recorder.flush()
+    with pytest.raises(leases.LeaseLost):
+        recorder.put(uids[31], leases.ItemOutcome(ItemState.ACCEPTED, 0))
+    recorder.close()
+    assert archive.items(pk) == items
 
 
 def test_no_more_at_once_than_the_destination_takes(archive: ForwardingArchive) -> None:

@@ -1,4 +1,4 @@
-"""Sends one claimed delivery: item by item, each answer committed before the next is sent.
+"""Sends one claimed delivery: item by item, each answer committed while the next are sent.
 
 What is the instance's own fault is settled and the rest goes on; what is the destination's or ours
 ends the round, and the delivery is tried again later.
@@ -18,6 +18,7 @@ from gantry_archive.carrying_place import PlaceCarrier
 from gantry_archive.carrying_web import WebCarrier
 from gantry_archive.destinations import Destination
 from gantry_archive.place_destinations import PlaceDestination
+from gantry_archive.recording import Recorder
 from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import Interrupted
 from gantry_dimse.requesting import Timeouts
@@ -33,7 +34,6 @@ from gantry_stores.index.delivery_leases import (
     PendingItem,
     finish,
     pending_items,
-    record,
 )
 from gantry_stores.index.proofs import want_proof
 from gantry_stores.index.rejections import pending_note, record_note
@@ -67,6 +67,7 @@ class Sending:
     policy: RetryPolicy
     observer: SendingObserver
     _carrier: Carrier = field(init=False)
+    _recorder: Recorder = field(init=False)
     _last_failure: str | None = field(default=None, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
     _progress: bool = field(default=False, init=False)
@@ -81,6 +82,7 @@ class Sending:
     """It asks to be left alone for so long."""
 
     def __post_init__(self) -> None:
+        self._recorder = Recorder(self.engine, self.claim)
         match self.destination:
             case Destination() as destination:
                 self._carrier = DimseCarrier(
@@ -116,6 +118,8 @@ class Sending:
                 self.nobody_there, self.wait = failure, error.wait
         finally:
             self._carrier.close()
+            self._recorder.close()
+        self._recorder.flush()
         with transaction(self.engine) as connection:
             finished = finish(
                 connection,
@@ -132,6 +136,7 @@ class Sending:
     def _send_all(self) -> None:
         self._send_note()
         while True:
+            self._recorder.flush()
             with transaction(self.engine) as connection:
                 found = pending_items(connection, self.claim, limit=_AT_ONCE)
             # Those that failed in this round wait for the next one, at the end of the order.
@@ -179,8 +184,9 @@ class Sending:
         self, item: PendingItem, outcome: ItemOutcome, *, size: int = 0, seconds: float = 0.0
     ) -> None:
         """See `Round`."""
-        with one_statement(self.engine) as connection:
-            record(connection, self.claim, item.SOPInstanceUID, outcome)
+        self._recorder.put(item.SOPInstanceUID, outcome)
+        if not outcome.state.settled:  # what comes next depends on it
+            self._recorder.flush()
         self._tried.add(item.SOPInstanceUID)
         self.observer.settled(outcome, size=size, seconds=seconds)
         if outcome.state.settled:

@@ -9,7 +9,7 @@ settled. Each claim increments the fence; what was sent under an older one is no
 All times are those of the database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -28,6 +28,7 @@ from gantry_domain.errors import TransientError
 from gantry_domain.events import EventKind, Happening
 from gantry_stores.index.corrections import corrections_column, read_corrections
 from gantry_stores.index.events import note
+from gantry_stores.index.recordsets import rows_parameter
 from gantry_stores.index.stored_object import StoredObject
 
 # Held studies stay where they are; a study that has gone is claimed, to say so of its items. That
@@ -96,12 +97,13 @@ _PENDING = f"""
 _RECORD = """
     WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
     UPDATE delivery_item AS p
-    SET state = :state, status = :status, reason = :reason, attempts = p.attempts + 1,
-        object_id = coalesce(:object_id, p.object_id),
-        settled_at = CASE WHEN :settled THEN now() END
-    FROM delivery d, quick
+    SET state = r.state, status = r.status, reason = r.reason, attempts = p.attempts + 1,
+        object_id = coalesce(r.object_id, p.object_id),
+        settled_at = CASE WHEN r.settled THEN now() END
+    FROM delivery d, quick, jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+        uid text, state text, status integer, reason text, object_id uuid, settled boolean)
     WHERE d.pk = :pk AND d.fence = :fence AND d.state = 'sending'
-      AND p.delivery_pk = d.pk AND p.sop_instance_uid = :sop_instance_uid
+      AND p.delivery_pk = d.pk AND p.sop_instance_uid = r.uid
 """
 
 _FINISH = """
@@ -242,21 +244,30 @@ def pending_items(connection: Connection, claimed: Claim, *, limit: int) -> list
 def record(
     connection: Connection, claimed: Claim, SOPInstanceUID: str, outcome: ItemOutcome
 ) -> None:
-    """Write what became of an item, in one statement. Raises `LeaseLost`."""
-    written = connection.execute(
-        sa.text(_RECORD),
+    """Write what became of an item. Raises `LeaseLost`."""
+    record_all(connection, claimed, [(SOPInstanceUID, outcome)])
+
+
+def record_all(
+    connection: Connection, claimed: Claim, outcomes: Sequence[tuple[str, ItemOutcome]]
+) -> None:
+    """Write what became of some items, in one statement. Raises `LeaseLost`."""
+    rows = [
         {
-            "pk": claimed.pk,
-            "fence": claimed.fence,
-            "sop_instance_uid": SOPInstanceUID,
+            "uid": uid,
             "state": outcome.state.value,
             "status": outcome.status,
             "reason": outcome.reason,
             "object_id": outcome.object_id,
             "settled": outcome.state.settled,
-        },
+        }
+        for uid, outcome in outcomes
+    ]
+    written = connection.execute(
+        sa.text(_RECORD),
+        {"pk": claimed.pk, "fence": claimed.fence, "rows": rows_parameter(rows)},
     )
-    if not written.rowcount:
+    if written.rowcount < len(rows):
         raise LeaseLost(claimed.pk)
 
 
