@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -176,31 +175,14 @@ def test_what_cannot_be_cleaned_is_withheld_with_the_reason(
     assert reason == "it cannot be de-identified: text may be burned into its pixels"
 
 
-def test_into_a_folder_and_found_there(archive: ForwardingArchive, tmp_path: Path) -> None:
-    study = put(archive)
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    place = Place(folder)
-    place.prepare()
-    pk = archive.push(study)
-    archive.send_place(place, prove="find", transforms=HIDING)
-    assert archive.line(pk).state is DeliveryState.DELIVERED
-    files = sorted(folder.rglob("*.dcm"))
-    assert len(files) == 2
-    for file in files:
-        ds = pydicom.dcmread(file)
-        names = [ds.StudyInstanceUID, ds.SeriesInstanceUID, f"{ds.SOPInstanceUID}.dcm"]
-        assert str(file.relative_to(folder)) == "/".join(map(str, names))
-        assert ds.StudyInstanceUID == HIDING.uid(study)
-        assert b"CHAN" not in file.read_bytes()
-    with transaction(archive.engine) as connection:
-        proof = claim_proof(connection, lease=timedelta(minutes=1))
-        sent = unproved(connection, pk)
-    assert proof is not None
-    destination = PlaceDestination(ae_title="PEER", place=place, transforms=HIDING)
-    there = find_instances(proof, sent, destination=destination, timeouts=TIMEOUTS)
-    assert there == {each.SOPInstanceUID for each in sent}
-    assert len(there) == 2
+def test_of_what_may_not_be_sent_at_all_nobody_is_told(archive: ForwardingArchive) -> None:
+    report = image(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.22")
+    archive.index(stage(archive.store, report))
+    pk = archive.push(str(report.StudyInstanceUID))
+    archive.send(1, prove="find", transforms=HIDING)  # a port at which nobody listens
+    line = archive.line(pk)
+    assert (line.state, line.reason) == (DeliveryState.DELIVERED, "1 of 1 withheld")
+    assert line.proof is None
 
 
 def test_nobody_has_it_sent_there_as_it_is_by_a_move_and_it_may_not_ask_itself(

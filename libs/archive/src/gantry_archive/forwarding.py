@@ -17,6 +17,7 @@ from gantry_archive.carrying_dimse import DimseCarrier
 from gantry_archive.carrying_place import PlaceCarrier
 from gantry_archive.carrying_web import WebCarrier
 from gantry_archive.destinations import Destination
+from gantry_archive.outbound import Withheld, state_unsent
 from gantry_archive.place_destinations import PlaceDestination
 from gantry_archive.recording import Recorder
 from gantry_archive.web_destinations import AnyDestination
@@ -149,10 +150,19 @@ class Sending:
                     self.settle(
                         item, ItemOutcome(ItemState.REFUSED, reason="no longer in the archive")
                     )
-                else:
+                elif self._may_have(item, item.stored):
                     there.append((item, item.stored))
             if there:
                 self._carrier.carry(there, self)
+
+    def _may_have(self, item: PendingItem, stored: StoredObject) -> bool:
+        """Whether the class may be sent there; else the item is settled, and nobody is called."""
+        try:
+            self.destination.transforms.check_class(stored.SOPClassUID)
+        except Withheld as error:
+            self.settle(item, ItemOutcome(state_unsent(error), reason=str(error)))
+            return False
+        return True
 
     def _send_note(self) -> None:
         """What is there is rejected before anything new comes of it."""

@@ -13,9 +13,10 @@ from gantry_archive.outgoing import outgoing
 from gantry_archive.profile_table import profile_actions
 from gantry_archive.unnamed_file import UnnamedFile
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
+from gantry_domain.deidentification import subject
 from gantry_domain.deidentification.profile import Profile
 from gantry_domain.deidentification.pseudonyms import Pseudonyms
-from gantry_domain.deidentification.subject import read_subject
+from gantry_domain.deidentification.subject import read_subject, withheld_class
 from gantry_domain.edited_data_set import Editor, Encoded, edited
 from gantry_domain.file_meta import FileMeta, encode_file_meta
 from gantry_domain.removal import Removal, parse_removal
@@ -46,6 +47,12 @@ class Transforms:
     def uid(self, uid: str) -> str:
         """Under which UID an instance, series or study of ours is known there."""
         return uid if self.pseudonyms is None else self.pseudonyms.uid(uid)
+
+    def check_class(self, SOPClassUID: str) -> None:
+        """Raises `Withheld` where nothing of this class may be sent there."""
+        why = None if self.pseudonyms is None else withheld_class(SOPClassUID)
+        if why is not None:
+            raise _withheld(why)
 
     def contexts_for(self, stored: StoredObject) -> NegotiatedContexts:
         """What is accepted by who takes anything: as it is stored if it is sent that, or else
@@ -94,16 +101,20 @@ class Transforms:
         removal = self.removal or Removal()
         if self.pseudonyms is None:
             return removal, None
-        subject = read_subject(encoded)
-        withheld = subject.withheld()
+        found = read_subject(encoded)
+        withheld = found.withheld()
         if withheld is not None:
-            raise Withheld(f"it cannot be de-identified: {withheld.value}")
+            raise _withheld(withheld)
         profile = Profile(actions=profile_actions(), pseudonyms=self.pseudonyms)
-        rest = profile.editor(subject)
-        return replace(removal, rest=rest), self.pseudonyms.uid(subject.SOPInstanceUID)
+        rest = profile.editor(found)
+        return replace(removal, rest=rest), self.pseudonyms.uid(found.SOPInstanceUID)
 
 
 AS_THEY_ARE = Transforms()
+
+
+def _withheld(why: subject.Withheld) -> Withheld:
+    return Withheld(f"it cannot be de-identified: {why.value}")
 
 
 def transforms_of(settings: Settings, partner: Partner) -> Transforms:

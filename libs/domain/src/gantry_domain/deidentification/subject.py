@@ -84,10 +84,9 @@ class Subject:
         """Why it cannot be sent; None: it can."""
         if not self.SOPInstanceUID or not self.StudyInstanceUID:
             return Withheld.NO_IDENTITY
-        if self.SOPClassUID not in STORAGE_CLASSES or self.SOPClassUID in PRIVATE_SOP_CLASSES:
-            return Withheld.UNKNOWN
-        if self.SOPClassUID == _RAW or _is_of(self.SOPClassUID, _CONTENT):
-            return Withheld.CONTENT
+        of_its_class = withheld_class(self.SOPClassUID)
+        if of_its_class is not None:
+            return of_its_class
         doubtful = self.shown or _is_of(self.SOPClassUID, _SHOWN)
         if self.burned_in == "YES" or (doubtful and self.burned_in != "NO"):
             return Withheld.BURNED_IN
@@ -110,6 +109,15 @@ class Subject:
             len(text) >= _LONG_NUMBER and text in self.texts
             for text in (each.strip(b"\0 ") for each in value.split(b"\\"))
         )
+
+
+def withheld_class(SOPClassUID: str) -> Withheld | None:
+    """Why nothing of this class can be sent; None: it depends on the object."""
+    if SOPClassUID not in STORAGE_CLASSES or SOPClassUID in PRIVATE_SOP_CLASSES:
+        return Withheld.UNKNOWN
+    if SOPClassUID == _RAW or _is_of(SOPClassUID, _CONTENT):
+        return Withheld.CONTENT
+    return None
 
 
 def read_subject(source: Encoded) -> Subject:
