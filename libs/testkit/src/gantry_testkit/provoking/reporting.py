@@ -21,9 +21,11 @@ def _asked(site: Site) -> str:
     pk = ForwardingArchive(site.engine, site.doors.store).push(site.images[0])
     transaction = generate_uid()
     with site.engine.connect() as connection, connection.begin():
-        connection.execute(
-            sa.text("UPDATE delivery SET state = 'delivered' WHERE pk = :pk"), {"pk": pk}
-        )
+        for delivered in (
+            "UPDATE delivery SET state = 'delivered' WHERE pk = :pk",
+            "UPDATE delivery_item SET state = 'accepted' WHERE delivery_pk = :pk",
+        ):
+            connection.execute(sa.text(delivered), {"pk": pk})
         want_proof(connection, pk, kind="commitment")
         note_request(connection, pk, transaction)
     return transaction
