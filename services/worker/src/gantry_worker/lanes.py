@@ -2,7 +2,8 @@
 
     routes ──▶ plan ──▶ delivery rows ──▶ look for what is due ──▶ wake the lane ──▶ claim, send
 
-Due work waits in the database. This process looks for it, twice a second; nothing has to tell it.
+Due work waits in the database. This process looks for it, twice a second; nothing has to tell it,
+but what a person pushed says so, and is looked for at once.
 """
 
 import os
@@ -26,6 +27,7 @@ from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_leases import due_destinations, postpone_unknown
 from gantry_stores.index.delivery_lists import backlog
+from gantry_stores.index.due_hints import DueHints
 from gantry_stores.index.lanes import give_up_old, lanes_to_probe, list_lanes
 from gantry_stores.index.proofs import unproved_deliveries
 from gantry_stores.objects import ObjectStore, open_store
@@ -60,7 +62,7 @@ def main() -> int:
     forwarding = Forwarding(settings, process)
     forwarding.start()
     while not process.stopping.is_set():
-        process.stopping.wait(forwarding.look())
+        forwarding.wait(forwarding.look())
     forwarding.stop()
     return 0
 
@@ -83,6 +85,10 @@ class Forwarding:
         self._leases_engine = make_engine(
             settings.database_url, pool_size=1, application_name="gantry-leases"
         )
+        self._hints_engine = make_engine(
+            settings.database_url, pool_size=1, application_name="gantry-hints"
+        )
+        self._hints = DueHints(self._hints_engine)
         self._leases = Leases(
             self._leases_engine,
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
@@ -151,6 +157,10 @@ class Forwarding:
         self._process.ready()
         return _LOOK_SECONDS
 
+    def wait(self, seconds: float) -> None:
+        """Until the next look: so long, or until something is pushed."""
+        self._hints.wait(seconds, stopped=self._process.stopping.is_set)
+
     def _plan(self) -> None:
         routes, zone = self._settings.route_table, self._settings.zone
         series_quiet = self._settings.complete_after.series
@@ -171,7 +181,8 @@ class Forwarding:
         self._commitments.join(_COMMITMENT_SECONDS)
         self._proofs.join(_COMMITMENT_SECONDS)
         self._subscribers.join(_COMMITMENT_SECONDS)
-        for engine in (self._engine, self._leases_engine):
+        self._hints.close()
+        for engine in (self._engine, self._leases_engine, self._hints_engine):
             engine.dispose()
         log.info("lanes_stopped", drained=drained)
 

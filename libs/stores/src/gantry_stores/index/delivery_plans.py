@@ -15,6 +15,7 @@ from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.route_parts import Leaving, Part
 from gantry_domain.routes import Onward
 from gantry_stores.index.deleting import CANCELLED_BY_DELETION
+from gantry_stores.index.due_hints import hint_due
 from gantry_stores.index.studies_to_route import StudyToRoute, part_rows
 
 # Of the same modality first, then the newest; a study without a date is no earlier one.
@@ -248,6 +249,7 @@ def plan_pushed(
         series=target.SeriesInstanceUID,
         instance=target.SOPInstanceUID,
     )
+    hint_due(connection)
     return row.pk, row.created
 
 
