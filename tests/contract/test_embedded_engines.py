@@ -180,6 +180,7 @@ def test_a_killed_run_takes_its_engines_along_and_the_next_one_starts(data: Path
     assert not is_running(data)
 
 
+@pytest.mark.slow
 def test_an_orphan_and_its_stale_files_do_not_stop_the_next_run(data: Path) -> None:
     run = _run(data)
     postmaster = int((data / "postgres" / "postmaster.pid").read_text().split()[0])
@@ -238,6 +239,7 @@ def test_a_parent_that_the_account_cannot_pass_is_named_and_not_changed(data: Pa
     assert stat.S_IMODE(data.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts engines under another account")
 def test_the_data_folder_itself_may_be_private(data: Path) -> None:
     data.mkdir(mode=0o700)
@@ -245,6 +247,7 @@ def test_the_data_folder_itself_may_be_private(data: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == 0o701
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts engines under another account")
 def test_binaries_out_of_reach_are_copied(data: Path) -> None:
     data.mkdir(mode=0o711)
@@ -262,6 +265,7 @@ def test_binaries_out_of_reach_are_copied(data: Path) -> None:
     assert reachable_binaries(hidden, ("bin/tool",), data, "tool-1", account) == hidden
 
 
+@pytest.mark.slow
 def test_a_very_long_data_folder_works(data: Path) -> None:
     settings = settings_for(data / ("long" * 25))
     assert not settings.embedded.run.is_relative_to(data)

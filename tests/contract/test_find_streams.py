@@ -25,7 +25,7 @@ from gantry_testkit.index_rows import fill, indexed
 from gantry_testkit.query_scu import answers, associated, encoded, identifier
 from gantry_testkit.waiting import until
 
-MANY = 4000
+MANY = 2600
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def many(postgres_server, migrated_template) -> Iterator[Engine]:
     """As many studies as MANY says: several pages."""
     url = postgres_server.create_database("find_many", template=migrated_template)
     engine = make_engine(url, pool_size=8)
-    for start in range(0, MANY, 2000):
+    for start in range(0, MANY, 1300):
         fill(
             engine,
             [
@@ -47,7 +47,7 @@ def many(postgres_server, migrated_template) -> Iterator[Engine]:
                         "PatientName": f"CHAN^{n}",
                     }
                 )
-                for n in range(start, start + 2000)
+                for n in range(start, start + 1300)
             ],
         )
     yield engine

@@ -47,7 +47,6 @@ def shown(run: Gantry, study: str) -> int:
     return len(answer.json())
 
 
-@pytest.mark.slow
 def test_taken_back_or_purged_by_a_worker_that_dies(gantry: Gantry, tmp_path: Path) -> None:
     index = Index(gantry)
     kept, _ = a_study(gantry, tmp_path, 3)

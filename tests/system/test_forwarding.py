@@ -211,6 +211,7 @@ def test_a_destination_that_hangs_delays_no_other(place: Place) -> None:
         assert place.delivery(number)[0] == "cancelled"
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_nothing_is_missing_and_little_is_twice(place: Place) -> None:
     samples = place.study(images=100)
     number = place.push(samples[0].StudyInstanceUID, "SLOW")

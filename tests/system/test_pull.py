@@ -3,6 +3,8 @@
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
+
 from blackbox.datasets import Sample, image, new_uid, write
 from blackbox.dicomweb import Archive
 from blackbox.index import Index
@@ -64,6 +66,7 @@ def test_what_is_not_here_is_fetched_and_nothing_twice(
         until(lambda: found(archive, [*later, *other]), "the others are found here")
 
 
+@pytest.mark.slow
 def test_an_archive_that_counts_no_instances_is_asked_for_each(
     gantry: Gantry, archive: Archive, tmp_path: Path
 ) -> None:

@@ -220,6 +220,7 @@ def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> Non
     assert after["studies not judged"] == "0"
 
 
+@pytest.mark.slow
 def test_a_time_range_is_sent_to_who_has_not_got_it(place: Place) -> None:
     study = place.study(images=5)
     began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"

@@ -24,7 +24,7 @@ from blackbox.samples import SHARED, RealFile, read_leniently, real_file, sample
 from blackbox.scu import Answer, association, contexts_of, store, storescu
 from blackbox.waiting import until
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 _AT_ONCE = 100  # presentation contexts of one association
 # Seconds: pairs whose pixels are to be compared are decoded in processes of their own.
