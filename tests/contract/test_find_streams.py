@@ -67,7 +67,7 @@ def test_thousands_each_once(many: Engine, serve_find) -> None:
 
 
 def test_a_cap_says_that_there_is_more(many: Engine, serve_find) -> None:
-    ds = identifier("STUDY", StudyInstanceUID="", PatientID="P377*")
+    ds = identifier("STUDY", StudyInstanceUID="", PatientID="P177*")
     capped = "query: {max_matches: 5}"
     with serve_find(many, capped) as server, associated(server.address) as assoc:
         statuses, found = answers(assoc, ds)

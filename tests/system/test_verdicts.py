@@ -264,10 +264,10 @@ def test_orders_match_release_and_name_what_differs(place: Place) -> None:
 
 @pytest.mark.slow
 def test_a_changed_configuration_judges_what_is_there_anew(place: Place) -> None:
+    ordered(place, "XXXXR0700000300H")  # orders come in, and none of them is its own
     wrong = place.study(patient="A123456(4)")[0]
     place.receive([wrong])
     until(place.index.settled, "it is judged")
-    # Orders come in by now.
     assert place.verdict(wrong) == ("held", ["wrong_check_digit", "no_order"])
     shown = place.shown()
     place.gantry.stop_cleanly()

@@ -49,7 +49,7 @@ def sent_by_gantry(web: str, uid: str, images: int) -> None:
     while (told := _asked(f"{web}/deliveries/{number}"))["state"] != "delivered":
         if told["state"] in ("dead", "failed"):
             raise RuntimeError(told["reason"])
-        time.sleep(0.05)
+        time.sleep(0.03)
     assert told["arrived"] == images, told
 
 

@@ -1,8 +1,7 @@
 """Writes down what became of instances while the next are sent.
 
-Each answer is written at once; while the database works at some, those that come meanwhile wait for
-the next statement together. At most a few are not written yet: so many may be sent again after a
-kill, and no more.
+Answers that come soon after each other are written by one statement; none waits for longer than a
+blink. At most a few are not written yet: so many may be sent again after a kill, and no more.
 """
 
 import threading
@@ -15,6 +14,9 @@ from gantry_stores.index.delivery_leases import Claim, ItemOutcome, record_all
 MOST_UNWRITTEN = 8
 """Answers that may wait to be written, or be on their way; who sends waits then."""
 
+_TOGETHER = MOST_UNWRITTEN // 2
+_BLINK_SECONDS = 0.01
+
 
 class Recorder:
     """The outcomes of one round, written by a thread that is there from the first one on."""
@@ -26,6 +28,7 @@ class Recorder:
         self._waiting: list[tuple[str, ItemOutcome]] = []
         self._writing = 0
         self._closed = False
+        self._flushing = False
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
@@ -46,8 +49,11 @@ class Recorder:
     def flush(self) -> None:
         """Return when all is written. Raises as `put` does."""
         with self._changed:
+            self._flushing = True
+            self._changed.notify_all()
             while (self._waiting or self._writing) and self._error is None:
                 self._changed.wait()
+            self._flushing = False
             self._check()
 
     def close(self) -> None:
@@ -62,11 +68,14 @@ class Recorder:
         if self._error is not None:
             raise self._error
 
+    def _is_time(self) -> bool:
+        return self._closed or self._flushing or len(self._waiting) >= _TOGETHER
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(self._is_time, _BLINK_SECONDS)
                 if not self._waiting:
                     return
                 some, self._waiting = self._waiting, []
