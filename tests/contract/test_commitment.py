@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import generate_uid
 from sqlalchemy.engine import Engine
 
+from gantry_archive.completing import complete_studies
 from gantry_archive.dimse_door import partners_of
 from gantry_archive.served_contexts import storage_contexts
 from gantry_domain.keys import object_key
@@ -61,6 +62,7 @@ class Scene:
         file.write_text(
             f"database: {database}\nae_titles: [GANTRY, OLDPACS]\n"
             "commitment: {backoff: {first: 1s, longest: 1s}}\n"
+            "complete_after: {default: 5m, committed: {MODALITY: 1m}}\n"
             f"partners:\n{partners}  - {{ae_title: CAMERA, may: [find]}}\n"
         )
         return load_settings({"GANTRY_CONFIG": str(file), "GANTRY_DATA": str(self.folder)})
@@ -83,6 +85,19 @@ class Scene:
         """What the sweep says when it has looked."""
         with transaction(self.engine) as connection:
             commitment_rows.note_caught_up(connection, datetime.now(UTC) + timedelta(minutes=1))
+
+    def complete(self, study: str, *, after: timedelta) -> bool:
+        """Whether it is, when the sweep ran at such a time from now."""
+        now = datetime.now(UTC) + after
+        quiet = self.settings.complete_after.quiet_times()
+        complete_studies(self.engine, quiet, all_indexed_until=now, now=now)
+        ((found,),) = rows(
+            self.engine,
+            "SELECT coalesce(completed_revision = revision, false) FROM study"
+            " WHERE study_instance_uid = :uid",
+            uid=study,
+        )
+        return bool(found)
 
     def state(self, TransactionUID: str) -> tuple[Any, ...]:
         """State and reason of a request."""
@@ -148,6 +163,34 @@ def test_what_is_kept_is_committed_from_the_title_that_was_asked(
         until(lambda: len(device.told) == 3, "it is told what is wrong")
         assert device.told[2].failed == {uids[0]: 0x0131}
         assert scene.state(asked)[0] == "reported"
+
+
+def test_who_asks_to_keep_all_of_a_study_is_through_with_it(
+    scene: Scene, requester: Callable[..., Requester]
+) -> None:
+    study, uids = scene.archive.study(images=3)
+    never, soon = generate_uid(), timedelta(seconds=100)
+    device, stranger = requester(), requester("AWAY")
+
+    def asks(who: Requester, *named: str) -> None:
+        before = len(who.told)
+        who.ask(scene.door.port, action_information(generate_uid(), pairs(*named)))
+        scene.caught_up()
+        until(lambda: len(who.told) > before, "it is told")
+
+    with scene.working():
+        asks(device, *uids[:2])
+        asks(device, *uids, never)
+        asks(stranger, *uids)
+        assert not scene.complete(study, after=soon)
+        asks(device, *uids)
+        assert not scene.complete(study, after=timedelta())
+        late = image(StudyInstanceUID=study)
+        scene.archive.index(stage(scene.archive.store, late))
+        assert not scene.complete(study, after=soon)
+        asks(device, *uids, str(late.SOPInstanceUID))
+        assert scene.complete(study, after=soon)
+    assert rows(scene.engine, "SELECT calling_ae FROM study_asked") == []
 
 
 def test_what_is_not_kept_fails_with_its_reason_and_the_rest_is_committed(

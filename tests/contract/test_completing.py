@@ -15,6 +15,9 @@ from gantry_testkit.stored import image, new_uid, receipts, rows, stage
 
 MINUTE = timedelta(minutes=1)
 QUIET = QuietTimes(5 * MINUTE)
+LEARNING = QuietTimes(
+    5 * MINUTE, learning=frozenset({"CT01"}), learned_at_least=timedelta(seconds=30)
+)
 COMPLETE = "SELECT completed_revision = revision FROM study ORDER BY pk"
 
 
@@ -94,6 +97,67 @@ def test_more_than_a_page_and_none_is_left_out(store, engine, now):
         " FROM study, generate_series(1, 1200) AS n RETURNING 1",
     )
     assert complete(engine, now + 6 * MINUTE) == 1201
+
+
+def test_a_sender_that_is_believed_says_how_many_images_there_are(store, engine, now):
+    counting = QuietTimes(5 * MINUTE, longest=30 * MINUTE, counted=frozenset({"CT01"}))
+    study, other, more = new_uid(), new_uid(), new_uid()
+    receive(store, engine, study=study, NumberOfStudyRelatedInstances="2", calling_ae="ct01")
+    assert complete(engine, now + 20 * MINUTE, quiet=counting) == 0
+    receive(store, engine, study=study, NumberOfStudyRelatedInstances="1")
+    assert complete(engine, now + MINUTE, until=now - MINUTE, quiet=counting) == 0
+    assert complete(engine, now + MINUTE, quiet=counting) == 1
+    # What somebody else says, or no number, or too few, is as if nothing was said.
+    receive(store, engine, study=other, NumberOfStudyRelatedInstances="1", calling_ae="CT02")
+    for told in ("1", "0", "-2", ""):
+        receive(store, engine, study=more, NumberOfStudyRelatedInstances=told)
+    assert complete(engine, now + 4 * MINUTE, quiet=counting) == 0
+    assert complete(engine, now + 6 * MINUTE, quiet=counting) == 2
+    # And nobody waits for ever.
+    receive(store, engine, NumberOfStudyRelatedInstances="2")
+    assert complete(engine, now + 29 * MINUTE, quiet=counting) == 0
+    assert complete(engine, now + 40 * MINUTE, quiet=counting) == 1
+
+
+def receive_pausing(store, engine, now, *, seconds, studies):
+    """Studies of three images, before the last of which their sender pauses; and long before."""
+    sent = []
+    for number, study in enumerate(studies):
+        for pause in (-7200, 0, seconds):
+            at = now - timedelta(hours=1) + timedelta(seconds=pause)
+            at += timedelta(milliseconds=number + seconds)
+            ds = image(StudyInstanceUID=study)
+            sent.append(stage(store, ds, calling_ae="ct01", object_id=first_object_id(at)))
+    index_batch(receipts(sent), store=store, engine=engine, rules=ReadingRules())
+
+
+def test_quiet_time_is_learned_of_partners(store, engine, now):
+    known = [new_uid() for _ in range(19)]
+    late = now + 10 * MINUTE
+
+    def soon(seconds=100):
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+
+    receive_pausing(store, engine, now, seconds=40, studies=known)
+    assert complete(engine, late, quiet=LEARNING) == 19
+    receive(store, engine)
+    # Of so few nothing is learned.
+    assert complete(engine, soon(), quiet=LEARNING) == 0
+    assert complete(engine, late, quiet=LEARNING) == 1
+    receive(store, engine)
+    assert complete(engine, soon(70), quiet=LEARNING) == 0
+    assert complete(engine, soon(), quiet=QUIET) == 0
+    assert complete(engine, soon(), quiet=LEARNING) == 1
+    receive(store, engine, calling_ae="CT02")
+    assert complete(engine, soon(), quiet=LEARNING) == 0
+    # What comes late to studies that were complete makes the time longer again.
+    receive_pausing(store, engine, now, seconds=250, studies=known[:2])
+    assert complete(engine, late, quiet=LEARNING) == 3
+    receive(store, engine)
+    assert complete(engine, soon(), quiet=LEARNING) == 0
+    assert rows(engine, "SELECT calling_ae, jsonb_array_length(studies) FROM partner_pauses") == [
+        ("CT01", 21)
+    ]
 
 
 def swept(store, engine, *, now, hand_over=lambda _receipts: True, limit=1000):

@@ -22,7 +22,7 @@ ACCESSION = "XXXXR0700000101H"
 CONFIG = """
 policies:
   - {{rule: patient_identity, identifier: hkid, action: hold}}
-complete_after: {{default: 500ms, partners: {{SLOWCT: 1h, ERCT: 1h}}, series: 2s}}
+complete_after: {{default: 500ms, partners: {{SLOWCT: 1h, ERCT: 1h}}, series: 2s, learn: true}}
 sweep: {{after: 2s, every: 500ms}}
 http: {{processes: 1}}
 ingress: {{processes: 1}}
@@ -31,6 +31,7 @@ worker: {{processes: 1}}
 partners:
   - {{ae_title: SLOWCT}}
   - {{ae_title: ERCT}}
+  - {{ae_title: CT02}}
   - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}
   - {{ae_title: ORTHANC, address: '127.0.0.1:{orthanc}'}}
   - {{ae_title: DCMQRSCP, address: '127.0.0.1:{dcmqrscp}'}}
@@ -218,6 +219,7 @@ def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> Non
     after = status()
     assert after["deliveries, late"] == after["deliveries, failed"] == "0"
     assert after["studies not judged"] == "0"
+    assert after["learned quiet time, CT02"].startswith("not known yet (")
 
 
 @pytest.mark.slow

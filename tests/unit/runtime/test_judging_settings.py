@@ -66,6 +66,17 @@ def test_quiet_times_per_modality_and_partner(tmp_path: Path) -> None:
     assert quiet.of(ModalitiesInStudy=["US"], calling_aes=["X"]) == timedelta(minutes=30)
     assert quiet.of(ModalitiesInStudy=["US"], calling_aes=["ct01"]) == timedelta(minutes=10)
     assert quiet.shortest == timedelta(minutes=2)
+    assert quiet.learning == frozenset()
+    learning = load(tmp_path, "complete_after: {learn: true, learned_at_least: 1m}").complete_after
+    assert learning.quiet_times(["CT01"]).learning == {"CT01"}
+    assert learning.quiet_times(["CT01"]).shortest == timedelta(minutes=1)
+    asked = load(
+        tmp_path, "partners: [{ae_title: CT01}]\ncomplete_after: {committed: {CT01: 20s}}\n"
+    ).complete_after.quiet_times()
+    assert asked.of(ModalitiesInStudy=[], calling_aes=["CT01"]) == timedelta(minutes=5)
+    assert asked.of(ModalitiesInStudy=[], calling_aes=["CT01"], asked_by="CT01") == timedelta(
+        seconds=20
+    )
     assert load(tmp_path, "{}").complete_after.quiet_times().default == timedelta(minutes=5)
 
 
@@ -104,7 +115,10 @@ def test_quiet_times_per_modality_and_partner(tmp_path: Path) -> None:
         ("complete_after: 5", "complete_after.default: write a duration with its unit"),
         ("complete_after: {modalitys: {}}", "complete_after.modalitys: unknown key, did you mean"),
         ("complete_after: {modalities: {CT: 1}}", "complete_after.modalities.CT: write a duration"),
+        ("complete_after: {counted: [CT1]}", "counted names CT1, which is no partner$"),
+        ("complete_after: {learn: 5}", "complete_after.learn: "),
         ("complete_after: {partners: {CT1: 1m}}", "names CT1, which is no partner$"),
+        ("complete_after: {committed: {CT1: 1m}}", "committed names CT1, which is no partner$"),
         (
             "partners: [{ae_title: CT01}]\ncomplete_after: {partners: {CT1: 1m}}",
             "names CT1, which is no partner, did you mean CT01",

@@ -135,12 +135,13 @@ class Configuration(Section):
     @model_validator(mode="after")
     def _quiet_partners_are_known(self) -> Self:
         known = [partner.ae_title for partner in self.partners]
-        for title in self.complete_after.partners:
+        named = [("partners", title) for title in self.complete_after.partners]
+        named += [("committed", title) for title in self.complete_after.committed]
+        named += [("counted", title) for title in self.complete_after.counted]
+        for key, title in named:
             if title not in known:
                 hint = did_you_mean(title, known) if known else ""
-                raise ValueError(
-                    f"complete_after.partners names {title}, which is no partner{hint}"
-                )
+                raise ValueError(f"complete_after.{key} names {title}, which is no partner{hint}")
         return self
 
     @model_validator(mode="after")

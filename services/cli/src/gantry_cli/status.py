@@ -16,10 +16,12 @@ from gantry_cli.reach import broker_connection
 from gantry_cli.service import ask
 from gantry_cli.tables import ago
 from gantry_domain.errors import ConfigurationError, GantryError
+from gantry_domain.learned_quiet import FEWEST_STUDIES
 from gantry_domain.policies.findings import VerdictKind
 from gantry_runtime.settings import Settings
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.index.delivery_lists import backlog
+from gantry_stores.index.pauses import read_pauses
 from gantry_stores.index.schema import closed_hour, object_, open_hour, study
 from gantry_stores.queue.names import QUEUES
 
@@ -122,12 +124,28 @@ def _database_rows(settings: Settings) -> Iterable[tuple[str, str]]:
             rows.append(("open hours", f"{hours[0]}{oldest}"))
             closed = connection.execute(sa.select(sa.func.count()).select_from(closed_hour))
             rows.append(("closed hours", str(closed.scalar_one())))
+            rows.extend(_learned_rows(connection, settings))
             rows.extend(backlog_rows(backlog(connection, late_after=settings.forward.late_after)))
     except GantryError as error:
         return [("database", str(error))]
     finally:
         engine.dispose()
     return rows
+
+
+def _learned_rows(connection: sa.Connection, settings: Settings) -> Iterable[tuple[str, str]]:
+    if not settings.complete_after.learn:
+        return
+    known = read_pauses(connection, [partner.ae_title for partner in settings.partners])
+    for title, pauses in sorted(known.items()):
+        time = pauses.quiet_time(at_least=settings.complete_after.learned_at_least)
+        studies = len(pauses.studies)
+        yield (
+            f"learned quiet time, {title}",
+            f"not known yet ({studies} of {FEWEST_STUDIES} studies)"
+            if time is None
+            else f"{time.total_seconds():.0f} s ({studies} studies)",
+        )
 
 
 def _many(connection: sa.Connection, rows: sa.Select[tuple[int]]) -> str:

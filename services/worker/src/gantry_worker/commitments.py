@@ -28,6 +28,7 @@ from gantry_dimse.peer_errors import (
 from gantry_runtime.logs import get_logger
 from gantry_runtime.settings import Settings
 from gantry_stores.index import commitments as rows
+from gantry_stores.index.asked_to_keep import note_asked
 from gantry_stores.index.commitments import Commitment
 from gantry_stores.index.database import make_engine, transaction
 from gantry_stores.objects import ObjectStore
@@ -65,6 +66,7 @@ class Commitments:
             title.casefold(): each for title, each in destinations(settings).items()
         }
         self._classes = frozenset(known_classes(settings))
+        self._when_through = {title.casefold() for title in settings.complete_after.committed}
         self._store = store
         self._engine: Engine = make_engine(
             settings.database_url, pool_size=2 + _TELLERS, application_name="gantry-commitments"
@@ -112,6 +114,14 @@ class Commitments:
                 rows.look_again(connection, found.pk, after=after)
                 return True
             rows.write_checked(connection, found.pk, checked.failed)
+            # Where something is missing its sender is not through: it will send that again.
+            if not checked.failed and found.calling_ae.casefold() in self._when_through:
+                note_asked(
+                    connection,
+                    [each.SOPInstanceUID for each in found.references],
+                    partition=found.partition,
+                    calling_ae=found.calling_ae,
+                )
         kept = len(found.references) - len(checked.failed)
         metrics.INSTANCES.labels("committed").inc(kept)
         for reason in checked.failed.values():

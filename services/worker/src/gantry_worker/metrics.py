@@ -44,6 +44,12 @@ PERFORMED_GIVEN_UP = counter(
     "gantry_worker_performed_given_up_total",
     "Performed steps that did not end, or whose images did not all come, in complete_after.longest",
 )
+LEARNED_QUIET_SECONDS = gauge(
+    "gantry_worker_learned_quiet_seconds",
+    "Quiet time that was learned of a partner; what is configured counts where that is shorter",
+    ["partner"],
+    mode="mostrecent",
+)
 SWEPT = counter("gantry_worker_sweep_found_total", "Objects without a row that the sweep found")
 SWEEPS = counter("gantry_worker_sweeps_total", "Runs of the sweep")
 HOURS_CLOSED = counter("gantry_worker_hours_closed_total", "Hours of the store that were closed")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gantry_archive.completing import complete_performed, complete_studies
+from gantry_archive.completing import complete_performed, complete_studies, known_pauses
 from gantry_archive.deleting import purge_deleted, restore_deleted
 from gantry_archive.duplicates import purge_duplicates
 from gantry_archive.frame_places import find_frames
@@ -13,6 +13,7 @@ from gantry_archive.indexing import BatchResult
 from gantry_archive.judging import judge_studies
 from gantry_archive.rejudging import recall_changed
 from gantry_archive.sweep import sweep
+from gantry_domain.completeness import QuietTimes
 from gantry_domain.decisions import DecisionKind
 from gantry_domain.duplicates import ObjectState
 from gantry_domain.errors import TransientError
@@ -183,7 +184,7 @@ def run_sweep(workshop: Workshop) -> None:
         metrics.OLDEST_UNINDEXED_SECONDS.set(max(0.0, waits) if swept.missing else 0.0)
         completed = complete_studies(
             workshop.engine,
-            workshop.settings.complete_after.quiet_times(),
+            _quiet_times(workshop),
             all_indexed_until=swept.all_indexed_until,
         )
         metrics.COMPLETED.inc(completed)
@@ -195,6 +196,11 @@ def run_sweep(workshop: Workshop) -> None:
     metrics.STRANGE_KEYS.set(swept.strange)
     if swept.found or swept.closed:
         log.info("swept", found=swept.found, closed=swept.closed, more=swept.more)
+
+
+def _quiet_times(workshop: Workshop) -> QuietTimes:
+    partners = [partner.ae_title for partner in workshop.settings.partners]
+    return workshop.settings.complete_after.quiet_times(partners)
 
 
 def purge(workshop: Workshop) -> None:
@@ -270,5 +276,10 @@ def measure(workshop: Workshop) -> None:
         metrics.DECISIONS.labels(kind.value).set(decided.get(kind.value, 0))
     oldest = min(hours, default=now)
     metrics.OLDEST_OPEN_HOUR_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
+    quiet = _quiet_times(workshop)
+    for title, pauses in known_pauses(workshop.engine, quiet).items():
+        learned = pauses.quiet_time(at_least=quiet.learned_at_least)
+        if learned is not None:
+            metrics.LEARNED_QUIET_SECONDS.labels(title).set(learned.total_seconds())
     for queue in QUEUES:
         metrics.QUEUE_LENGTH.labels(queue).set(workshop.broker.length(queue))

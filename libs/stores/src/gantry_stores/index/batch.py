@@ -43,6 +43,7 @@ from gantry_stores.index.recordsets import insert_rows, rows_parameter
 from gantry_stores.index.rollup import roll_up
 from gantry_stores.index.schema import instance, object_
 from gantry_stores.index.series_moves import at_their_places, standing_moves, write_moved
+from gantry_stores.index.told_counts import note_told
 
 _VANISHED = "40001"
 
@@ -172,6 +173,14 @@ def write_batch(connection: Connection, request: BatchRequest) -> BatchWritten:
         primaries=primaries,
         disturbed=contest.disturbed,
         now=now,
+    )
+    note_told(
+        connection,
+        (
+            (pk, entry)
+            for entry in primaries
+            if (pk := rows.studies[entry.study_key].pk) in rolled.studies
+        ),
     )
     write_findings(
         connection, rows, entries=entries, primaries=primaries, contest=contest, rolled=rolled

@@ -1,24 +1,27 @@
 """Studies whose quiet time may be over, and completeness written for the revision that was seen."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from gantry_domain.events import EventKind, Happening
+from gantry_stores.index.asked_to_keep import asked_by, forget_asked
 from gantry_stores.index.database import transaction
 from gantry_stores.index.events import note
 from gantry_stores.index.orders.expecting import awaited_since
 from gantry_stores.index.study_locks import lock_in_order
+from gantry_stores.index.told_counts import told_counts
 
 _PAGE = 500
 
 _NOT_COMPLETE = "(completed_revision IS NULL OR completed_revision < revision)"
 
 _CANDIDATES = f"""
-    SELECT pk, revision, last_received_at, indexed_at, modalities_in_study AS modalities
+    SELECT pk, revision, last_received_at, indexed_at, modalities_in_study AS modalities,
+           number_of_study_related_instances AS instances
     FROM study
     WHERE {_NOT_COMPLETE} AND indexed_at <= :indexed_before AND last_received_at <= :received_before
       AND (indexed_at, pk) > (:after, :after_pk)
@@ -44,6 +47,11 @@ class QuietStudy:
     calling_aes: tuple[str, ...] = ()
     awaited_since: datetime | None = None
     """When its modality last told what it performs; None: nothing more is expected."""
+    asked_by: str | None = None
+    """Who asked to keep all that it has now, by AE title."""
+    instances: int = 0
+    told: Mapping[str, int] = field(default_factory=dict)
+    """How many it has, as its senders say, by AE title."""
 
 
 def quiet_studies(
@@ -73,6 +81,8 @@ def quiet_studies(
             ).all()
             pks = [row.pk for row in rows]
             awaited = awaited_since(connection, pks) if pks else {}
+            asked = asked_by(connection, pks) if pks else {}
+            told = told_counts(connection, pks) if pks else {}
             senders: dict[int, list[str]] = {}
             if with_senders and rows:
                 found = connection.execute(sa.text(_SENDERS), {"pks": pks})
@@ -88,6 +98,9 @@ def quiet_studies(
                     tuple(row.modalities),
                     tuple(senders.get(row.pk, ())),
                     awaited.get(row.pk),
+                    asked.get(row.pk),
+                    row.instances,
+                    told.get(row.pk, {}),
                 )
                 for row in rows
             ]
@@ -134,11 +147,12 @@ def _mark(connection: Connection, revisions: Mapping[int, int]) -> int:
             "UPDATE study AS t SET completed_revision = r.revision, completed_at = now()"
             " FROM unnest(CAST(:pks AS bigint[]), CAST(:revisions AS bigint[]))"
             " AS r(pk, revision) WHERE t.pk = r.pk AND t.revision = r.revision"
-            " RETURNING t.partition, t.study_instance_uid AS uid,"
+            " RETURNING t.pk, t.partition, t.study_instance_uid AS uid,"
             " t.number_of_study_related_instances AS instances"
         ),
         {"pks": list(revisions), "revisions": list(revisions.values())},
     ).all()
+    forget_asked(connection, [row.pk for row in complete])
     note(
         connection,
         [

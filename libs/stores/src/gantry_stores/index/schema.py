@@ -38,6 +38,7 @@ from gantry_stores.index.identity_tables import decision
 from gantry_stores.index.lane_tables import lane
 from gantry_stores.index.order_tables import order_
 from gantry_stores.index.proof_tables import proof
+from gantry_stores.index.quiet_tables import partner_pauses, study_asked, study_told
 from gantry_stores.index.rejection_tables import rejection_note
 from gantry_stores.index.subscriber_tables import subscriber
 from gantry_stores.index.tables_beside import deletion
@@ -49,8 +50,11 @@ __all__ = [
     "lane",
     "metadata",
     "order_",
+    "partner_pauses",
     "proof",
     "rejection_note",
+    "study_asked",
+    "study_told",
     "subscriber",
 ]
 
