@@ -69,6 +69,8 @@ LEFT = {
     "the instance counts as sent; the warning is kept with the delivery": "warned",
     "the instance is sent again later, with growing delays": "failed",
     "the instance is not sent again; the delivery shows the status": "refused",
+    "the instance is not sent again; the delivery shows the status; where other instances arrive "
+    "and this one is no image, it counts as delivered": "refused",
 }
 
 

@@ -64,6 +64,24 @@ def test_what_is_on_its_way_is_cancelled_and_tried_again(web, archive: Forwardin
     assert web.client.delete(path).status_code == 204
 
 
+def test_what_is_left_out_for_its_class_is_told_and_tried_again(
+    web, archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
+) -> None:
+    study, _ = archive.study(images=2)
+    report = image(StudyInstanceUID=study, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    archive.index(stage(archive.store, report))
+    number = push(web, study).json()["number"]
+    archive.send(start_scp().port)
+    line = told(web, f"/{number}").json()
+    assert (line["state"], line["instances"], line["arrived"]) == ("delivered", 3, 2)
+    assert line["refused"] == 1
+    assert line["reason"] == "1 of 3 refused: its class is not taken there"
+    assert web.client.post(f"{web.base}/deliveries/{number}/retry").status_code == 204
+    line = told(web, f"/{number}").json()
+    assert (line["state"], line["refused"], line["delivered_at"]) == ("waiting", 0, None)
+    assert web.client.delete(f"{web.base}/deliveries/{number}").status_code == 204
+
+
 def test_a_time_range_is_counted_and_then_sent(
     web, archive: ForwardingArchive, start_scp: Callable[..., AnsweringScp]
 ) -> None:

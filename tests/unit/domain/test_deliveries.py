@@ -74,12 +74,19 @@ def test_a_policy_that_never_waits_is_a_mistake(base: timedelta, ceiling: timede
 def ended(
     counts: dict[ItemState, int],
     *,
+    not_taken: int = 0,
     failure: str | None = "away",
     attempt: int = 1,
     unsent_for: timedelta = timedelta(),
 ) -> Settlement:
     return settle(
-        counts, failure=failure, attempt=attempt, unsent_for=unsent_for, policy=POLICY, fraction=0.5
+        counts,
+        not_taken=not_taken,
+        failure=failure,
+        attempt=attempt,
+        unsent_for=unsent_for,
+        policy=POLICY,
+        fraction=0.5,
     )
 
 
@@ -98,6 +105,27 @@ def test_one_refused_makes_it_dead_with_the_count_once_the_rest_has_arrived() ->
 def test_what_is_withheld_is_not_waited_for_and_is_counted() -> None:
     some = {ItemState.ACCEPTED: 4, ItemState.WITHHELD: 1}
     assert ended(some, failure=None) == Settlement(DeliveryState.DELIVERED, "1 of 5 withheld")
+
+
+def test_classes_of_no_images_that_are_not_taken_are_not_waited_for() -> None:
+    some = {ItemState.ACCEPTED: 100, ItemState.REFUSED: 1}
+    told = "1 of 101 refused: its class is not taken there"
+    assert ended(some, not_taken=1, failure=None) == Settlement(DeliveryState.DELIVERED, told)
+    some |= {ItemState.REFUSED: 2, ItemState.WITHHELD: 3}
+    told = "3 of 105 withheld, 2 of 105 refused: their classes are not taken there"
+    assert ended(some, not_taken=2, failure=None) == Settlement(DeliveryState.DELIVERED, told)
+    # An image is among them.
+    assert ended(some, not_taken=1, failure=None) == Settlement(
+        DeliveryState.DEAD, "2 of 105 refused"
+    )
+    # Something else is still to be sent.
+    assert ended({**some, ItemState.FAILED: 1}, not_taken=2).state is DeliveryState.FAILED
+
+
+def test_where_nothing_has_arrived_nothing_is_delivered() -> None:
+    assert ended({ItemState.REFUSED: 2}, not_taken=2, failure=None) == Settlement(
+        DeliveryState.DEAD, "2 of 2 refused"
+    )
 
 
 def test_a_failure_waits_longer_each_time() -> None:
@@ -123,21 +151,27 @@ def test_an_interruption_of_our_own_costs_no_wait_and_never_gives_up() -> None:
 
 
 @given(
-    items,
-    st.none() | st.just("away"),
-    st.integers(1, 1000),
-    st.timedeltas(min_value=timedelta(), max_value=timedelta(days=10)),
-    fractions,
+    counts=items,
+    not_taken=st.integers(0, 5000),
+    failure=st.none() | st.just("away"),
+    attempt=st.integers(1, 1000),
+    unsent_for=st.timedeltas(min_value=timedelta(), max_value=timedelta(days=10)),
+    fraction=fractions,
 )
 def test_no_item_is_forgotten(
+    *,
     counts: dict[ItemState, int],
+    not_taken: int,
     failure: str | None,
     attempt: int,
     unsent_for: timedelta,
     fraction: float,
 ) -> None:
+    refused = counts.get(ItemState.REFUSED, 0)
+    not_taken = min(not_taken, refused)
     settlement = settle(
         counts,
+        not_taken=not_taken,
         failure=failure,
         attempt=attempt,
         unsent_for=unsent_for,
@@ -147,7 +181,12 @@ def test_no_item_is_forgotten(
     unsettled = counts.get(ItemState.WAITING, 0) + counts.get(ItemState.FAILED, 0)
     if settlement.state is DeliveryState.DELIVERED:
         assert not unsettled
-        assert not counts.get(ItemState.REFUSED)
+        assert refused == not_taken
+        arrived = counts.get(ItemState.ACCEPTED, 0) + counts.get(ItemState.WARNED, 0)
+        assert arrived or not refused
+        left_out = refused + counts.get(ItemState.WITHHELD, 0)
+        assert bool(settlement.reason) == bool(left_out)
+        assert f"{refused} of " in (settlement.reason or "") or not refused
     if settlement.state is DeliveryState.DEAD:
         assert settlement.reason
     if unsettled and settlement.state is not DeliveryState.DEAD:

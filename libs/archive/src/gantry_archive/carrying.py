@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from gantry_archive.outbound import ClassNotAccepted, Withheld, why_unsent
 from gantry_domain.deliveries import ItemState
+from gantry_domain.statuses import SOP_CLASS_NOT_SUPPORTED
 from gantry_domain.store_responses import StoreResult
 from gantry_stores.index.delivery_leases import ItemOutcome, PendingItem
 from gantry_stores.index.stored_object import StoredObject
@@ -19,6 +21,16 @@ OUTCOMES = {
     StoreResult.REFUSED: ItemState.REFUSED,
 }
 """What an answer makes of an item."""
+
+
+def unsent(error: Exception) -> ItemOutcome:
+    """What becomes of an item that cannot be sent.
+
+    A class whose presentation contexts are rejected counts as one that was answered with 0122.
+    """
+    state = ItemState.WITHHELD if isinstance(error, Withheld) else ItemState.REFUSED
+    status = SOP_CLASS_NOT_SUPPORTED.code if isinstance(error, ClassNotAccepted) else None
+    return ItemOutcome(state, status=status, reason=why_unsent(error))
 
 
 class RoundFailed(Exception):

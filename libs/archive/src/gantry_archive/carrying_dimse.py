@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed
+from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed, unsent
 from gantry_archive.destinations import Destination
-from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
+from gantry_archive.outbound import ClassNotAccepted, NotSendable
 from gantry_dimse.peer_errors import (
     AssociationLost,
     AssociationRejected,
@@ -52,8 +52,7 @@ class DimseCarrier:
                     association = self._open(contexts, sending)
                 except NoAcceptedContext:
                     for item, stored in group:
-                        reason = f"the destination does not accept SOP class {stored.SOPClassUID}"
-                        sending.settle(item, ItemOutcome(ItemState.REFUSED, reason=reason))
+                        sending.settle(item, unsent(ClassNotAccepted(stored.SOPClassUID)))
                     break
                 group = self._send_group(association, group, sending)
 
@@ -112,7 +111,7 @@ class DimseCarrier:
         """Settle whose fault it was; what is to be sent once more."""
         *others, last = on_it
         if isinstance(error, UnreadableObject):
-            sending.settle(last[0], ItemOutcome(ItemState.REFUSED, reason=why_unsent(error)))
+            sending.settle(last[0], unsent(error))
             return others
         if others:  # whose fault it was will be seen
             self._careful = True
@@ -144,8 +143,7 @@ class DimseCarrier:
                     chunks=ready.chunks,
                 )
         except (NotSendable, ObjectNotFound) as error:
-            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
-            sending.settle(item, outcome, seconds=time.monotonic() - started)
+            sending.settle(item, unsent(error), seconds=time.monotonic() - started)
             return
         except AssociationLost:
             raise

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from gantry_archive.carrying import NobodyThere, Pair, Round, RoundFailed
-from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
+from gantry_archive.carrying import NobodyThere, Pair, Round, RoundFailed, unsent
+from gantry_archive.outbound import NotSendable
 from gantry_archive.place_destinations import PlaceAway, PlaceDestination, at_place
 from gantry_dimse.peer_errors import Interrupted
 from gantry_domain.deliveries import ItemState
@@ -54,8 +54,7 @@ class PlaceCarrier:
         try:
             size = self._write(stored, item.SOPInstanceUID)
         except (NotSendable, ObjectNotFound, UnreadableObject) as error:
-            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
-            sending.settle(item, outcome, seconds=time.monotonic() - started)
+            sending.settle(item, unsent(error), seconds=time.monotonic() - started)
             return
         except PlaceAway as error:
             # It may be this instance alone that does not fit: others go before it next time.

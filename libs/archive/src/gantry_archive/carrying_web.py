@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed
-from gantry_archive.outbound import NotSendable, state_unsent, why_unsent
+from gantry_archive.carrying import OUTCOMES, NobodyThere, Pair, Round, RoundFailed, unsent
+from gantry_archive.outbound import NotSendable
 from gantry_archive.web_connection import WebAnswer, WebConnection
 from gantry_archive.web_destinations import WebDestination
 from gantry_dimse.peer_errors import AssociationLost, Interrupted, PeerTimedOut, Unreachable
@@ -67,8 +67,7 @@ class WebCarrier:
         try:
             answer, size = self._store_either_way(stored, item.SOPInstanceUID)
         except (NotSendable, ObjectNotFound, UnreadableObject) as error:
-            outcome = ItemOutcome(state_unsent(error), reason=why_unsent(error))
-            sending.settle(item, outcome, seconds=time.monotonic() - started)
+            sending.settle(item, unsent(error), seconds=time.monotonic() - started)
             return
         except Unreachable as error:
             raise NobodyThere(str(error)) from error

@@ -12,17 +12,18 @@ from uuid import UUID
 
 from sqlalchemy.engine import Engine
 
-from gantry_archive.carrying import Carrier, NobodyThere, Pair, RoundFailed, Stopped
+from gantry_archive.carrying import Carrier, NobodyThere, Pair, RoundFailed, Stopped, unsent
 from gantry_archive.carrying_dimse import DimseCarrier
 from gantry_archive.carrying_place import PlaceCarrier
 from gantry_archive.carrying_web import WebCarrier
 from gantry_archive.destinations import Destination
-from gantry_archive.outbound import Withheld, state_unsent
+from gantry_archive.outbound import Withheld
 from gantry_archive.place_destinations import PlaceDestination
 from gantry_archive.recording import Recorder
 from gantry_archive.web_destinations import AnyDestination
 from gantry_dimse.peer_errors import Interrupted
 from gantry_dimse.requesting import Timeouts
+from gantry_domain.class_refusals import class_not_taken
 from gantry_domain.deliveries import ItemState, RetryPolicy
 from gantry_domain.rejection_notes import KEY_OBJECT_SELECTION
 from gantry_domain.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
@@ -52,8 +53,9 @@ _FAILURES_IN_A_ROW = 3
 class SendingObserver(Protocol):
     """Is told what was sent, for metrics; quick, and does not raise."""
 
-    def settled(self, outcome: ItemOutcome, *, size: int, seconds: float) -> None:
-        """An item got its outcome; `size` bytes of data set were sent for it."""
+    def settled(self, outcome: ItemOutcome, *, not_taken: bool, size: int, seconds: float) -> None:
+        """An item got its outcome; `size` bytes of data set were sent for it. `not_taken`: it is
+        refused for its class, and no image."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class Sending:
         try:
             self.destination.transforms.check_class(stored.SOPClassUID)
         except Withheld as error:
-            self.settle(item, ItemOutcome(state_unsent(error), reason=str(error)))
+            self.settle(item, unsent(error))
             return False
         return True
 
@@ -198,7 +200,10 @@ class Sending:
         if not outcome.state.settled:  # what comes next depends on it
             self._recorder.flush()
         self._tried.add(item.SOPInstanceUID)
-        self.observer.settled(outcome, size=size, seconds=seconds)
+        not_taken = item.stored is not None and class_not_taken(
+            item.stored.SOPClassUID, outcome.status
+        )
+        self.observer.settled(outcome, not_taken=not_taken, size=size, seconds=seconds)
         if outcome.state.settled:
             self._progress = True
             self._failures_in_a_row = 0

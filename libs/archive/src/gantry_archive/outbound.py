@@ -21,7 +21,6 @@ from gantry_archive.decoder_process import (
 )
 from gantry_archive.outgoing import Outgoing, outgoing
 from gantry_dimse.proposals import NegotiatedContext, NegotiatedContexts
-from gantry_domain.deliveries import ItemState
 from gantry_domain.errors import PermanentError, UnreadableObject
 from gantry_domain.file_meta import parse_file_meta
 from gantry_domain.implicit import implicit_little_endian
@@ -43,13 +42,15 @@ class NotSendable(PermanentError):
     """An instance that this peer cannot be sent; the text says why."""
 
 
+class ClassNotAccepted(NotSendable):
+    """An instance of an SOP class that this peer does not accept."""
+
+    def __init__(self, SOPClassUID: str) -> None:
+        super().__init__(f"the destination does not accept SOP class {SOPClassUID}")
+
+
 class Withheld(NotSendable):
     """An instance that this peer must not be sent."""
-
-
-def state_unsent(error: Exception) -> ItemState:
-    """What an item becomes that cannot be sent."""
-    return ItemState.WITHHELD if isinstance(error, Withheld) else ItemState.REFUSED
 
 
 def why_unsent(error: Exception | None) -> str:
@@ -111,7 +112,7 @@ def prepared_from(
         return
     context = contexts.fallback(stored.SOPClassUID)
     if context is None:
-        raise NotSendable(_no_context(stored, contexts))
+        raise _no_context(stored, contexts)
     syntax = TRANSFER_SYNTAXES.get(stored.TransferSyntaxUID)
     if syntax is None or syntax.pixels is PixelEncoding.REFERENCED:
         raise NotSendable(
@@ -150,7 +151,7 @@ def prepared_without_bulk_data(
         # Around the pixels such a data set is in Explicit VR Little Endian (PS3.5 A.4).
         context = contexts.accepts(stored.SOPClassUID, stored.TransferSyntaxUID)
     if context is None:
-        raise NotSendable(_no_context(stored, contexts))
+        raise _no_context(stored, contexts)
     source = outgoing(stored, store=store)
     encoded = _reencoded(source.read, source.size, stored, context, bulk_data=False)
     yield Prepared(context, encoded)
@@ -165,10 +166,12 @@ def _whole(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
         raise UnreadableObject("size_changed")
 
 
-def _no_context(stored: StoredObject, contexts: NegotiatedContexts) -> str:
+def _no_context(stored: StoredObject, contexts: NegotiatedContexts) -> NotSendable:
     if any(context.SOPClassUID == stored.SOPClassUID for context in contexts.accepted):
-        return f"the destination accepts {stored.SOPClassUID} in no transfer syntax that fits"
-    return f"the destination does not accept the SOP class {stored.SOPClassUID}"
+        return NotSendable(
+            f"the destination accepts {stored.SOPClassUID} in no transfer syntax that fits"
+        )
+    return ClassNotAccepted(stored.SOPClassUID)
 
 
 def _reencoded(

@@ -32,7 +32,7 @@ from gantry_domain.conformance.registry import Service
 from gantry_domain.information_models import level_name
 from gantry_domain.orders.attributes import MATCHED, PLACES, STATUS, Place, tag_of
 from gantry_domain.policies.door import has_limits
-from gantry_domain.statuses import TOO_MANY_IMAGES, Status
+from gantry_domain.statuses import SOP_CLASS_NOT_SUPPORTED, TOO_MANY_IMAGES, Status
 from gantry_domain.store_responses import StoreResult, store_answers
 from gantry_runtime.parameters import parameters
 from gantry_runtime.settings import Settings
@@ -57,6 +57,12 @@ _AS_SENDER: Mapping[StoreResult, str] = {
     StoreResult.WARNED: "the instance counts as sent; the warning is kept with the delivery",
     StoreResult.FAILED: "the instance is sent again later, with growing delays",
     StoreResult.REFUSED: "the instance is not sent again; the delivery shows the status",
+}
+_AS_SENDER_OF_CODE = {
+    SOP_CLASS_NOT_SUPPORTED.code: (
+        "the instance is not sent again; the delivery shows the status; where other instances "
+        "arrive and this one is no image, it counts as delivered"
+    )
 }
 
 
@@ -139,7 +145,7 @@ def _as_sender() -> Iterator[StatusClaim]:
             role=Role.SCU,
             code=f"{first:04X}" if first == last else f"{first:04X}-{last:04X}",
             name=answer.status.name,
-            behaviour=_AS_SENDER[answer.result],
+            behaviour=_AS_SENDER_OF_CODE.get(first, _AS_SENDER[answer.result]),
         )
 
 

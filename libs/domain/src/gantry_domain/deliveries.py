@@ -1,6 +1,6 @@
 """Decisions about deliveries: when to try again, when to give up, and what the items add up to.
 
-waiting ──claim──▶ sending ──all settled──▶ delivered | dead (some refused)
+waiting ──claim──▶ sending ──all settled──▶ delivered | dead (images refused)
    ▲                  │
    │ due              ├── something failed for now ──▶ failed ──claim──▶ sending ...
    └── given back ────┘                                  │
@@ -31,7 +31,8 @@ class DeliveryState(Enum):
     FAILED = "failed"
     """For now: it has a next attempt."""
     DELIVERED = "delivered"
-    """The destination has every item that it may have."""
+    """The destination has every item that it may have, but for those that are no images and of
+    classes that it does not take."""
     DEAD = "dead"
     """For good, with the reason; only a person tries it again."""
     CANCELLED = "cancelled"
@@ -114,6 +115,7 @@ class Settlement:
 def settle(
     items: Mapping[ItemState, int],
     *,
+    not_taken: int = 0,
     failure: str | None,
     attempt: int,
     unsent_for: timedelta,
@@ -123,6 +125,8 @@ def settle(
     """What a delivery becomes once a round of sending has ended.
 
     :param items: how many items are in each state.
+    :param not_taken: how many of the refused are so for their SOP class, and are no images: nobody
+        waits for those, if anything has arrived (see `class_refusals`).
     :param failure: why the round ended with items unsettled; None where it was interrupted by
         ourselves, which is nobody's failure and costs no wait.
     :param attempt: how many rounds failed so far, this one included (from 1).
@@ -138,8 +142,17 @@ def settle(
         if unsent_for >= policy.give_up_after:
             return Settlement(DeliveryState.DEAD, f"gave up: {failure}")
         return Settlement(DeliveryState.FAILED, failure, policy.delay(attempt, fraction))
-    if refused:
+    arrived = items.get(ItemState.ACCEPTED, 0) + items.get(ItemState.WARNED, 0)
+    if refused > not_taken or (refused and not arrived):
         return Settlement(DeliveryState.DEAD, f"{refused} of {total} refused")
     withheld = items.get(ItemState.WITHHELD, 0)
-    reason = f"{withheld} of {total} withheld" if withheld else None
-    return Settlement(DeliveryState.DELIVERED, reason)
+    reasons = [f"{withheld} of {total} withheld"] if withheld else []
+    if refused:
+        reasons.append(not_taken_there(refused, total))
+    return Settlement(DeliveryState.DELIVERED, ", ".join(reasons) or None)
+
+
+def not_taken_there(refused: int, total: int) -> str:
+    """So many are refused for their classes, and nobody waits for them; in words."""
+    whose = "its class is" if refused == 1 else "their classes are"
+    return f"{refused} of {total} refused: {whose} not taken there"

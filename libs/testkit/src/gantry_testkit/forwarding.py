@@ -43,10 +43,14 @@ class ForwardingArchive:
         self.engine = engine
         self.store = store
         self.outcomes: list[leases.ItemOutcome] = []
+        self.not_taken = 0
 
-    def settled(self, outcome: leases.ItemOutcome, *, size: int, seconds: float) -> None:
+    def settled(
+        self, outcome: leases.ItemOutcome, *, not_taken: bool, size: int, seconds: float
+    ) -> None:
         """As `SendingObserver`."""
         self.outcomes.append(outcome)
+        self.not_taken += not_taken
 
     def index(self, *sent: Any) -> None:
         """Index and judge what was staged."""

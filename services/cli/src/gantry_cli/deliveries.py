@@ -184,10 +184,11 @@ def _row(line: lists.DeliveryLine) -> tuple[str, ...]:
     if line.state is DeliveryState.FAILED:
         wait = (line.next_attempt_at - datetime.now(UTC)).total_seconds()
         why += f"; attempt {line.attempts + 1} in {span(max(0.0, wait))}"
+    elif line.state is DeliveryState.DELIVERED:
+        unproved = [] if line.proof in (None, _PROVED) else [_without_proof(line)]
+        why = "; ".join([*filter(None, [line.reason]), *unproved])
     elif line.refusal:
         why += f": {line.refusal}"
-    elif line.state is DeliveryState.DELIVERED and line.proof not in (None, _PROVED):
-        why = _without_proof(line)
     return (
         str(line.pk),
         line.destination,
@@ -235,8 +236,8 @@ def _follow(engine: Engine, pk: int) -> int:
             f"delivery {pk} is {line.state.value}, {line.sent} of {line.items} arrived"
             f" ({line.reason or 'no reason'}{why})"
         )
-    withheld = f", {line.withheld} withheld" if line.withheld else ""
-    click.echo(f"delivered: {instances(line.sent)}{withheld}")
+    left_out = f" ({line.reason})" if line.reason else ""
+    click.echo(f"delivered: {instances(line.sent)}{left_out}")
     return 0
 
 

@@ -270,7 +270,10 @@ def show(*, number: int) -> int:
 @_state
 @_to
 def retry(*, numbers: tuple[int, ...], states: tuple[str, ...], destination: str | None) -> int:
-    """Try failed, dead or cancelled deliveries again, now."""
+    """Try failed, dead or cancelled deliveries again, now.
+
+    Of delivered ones, by number or `--state delivered`, what was refused for its class is.
+    """
     from gantry_cli.deliveries import retry_deliveries
 
     return retry_deliveries(

@@ -90,7 +90,9 @@ def _follow(engine: Engine, pks: list[int]) -> int:
         raise NotDelivered(
             f"{now.arrived} of {instances(now.instances)} arrived; see `gantry deliveries list`"
         )
-    click.echo(f"delivered: {instances(now.arrived)}")
+    left = now.instances - now.arrived
+    left_out = f" ({left} withheld or of classes that are not taken there)" if left else ""
+    click.echo(f"delivered: {instances(now.arrived)}{left_out}")
     return 0
 
 

@@ -30,7 +30,8 @@ ROUNDS = counter(
 )
 ITEMS = counter(
     "gantry_worker_delivery_items_total",
-    "Instances sent or tried, by destination and outcome",
+    "Instances sent or tried, by destination and outcome; not_taken: refused for a class that is "
+    "not of images",
     ["destination", "outcome"],
 )
 BYTES = counter(

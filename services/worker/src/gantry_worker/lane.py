@@ -42,6 +42,8 @@ log = get_logger(__name__)
 
 _RENEW_SECONDS = 1.0
 _AFTER_A_FAILURE_SECONDS = 1.0
+# The outcome of an instance that is refused for its class, and no image.
+_NOT_TAKEN = "not_taken"
 
 
 class Leases:
@@ -171,10 +173,10 @@ class Lane:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def settled(self, outcome: ItemOutcome, *, size: int, seconds: float) -> None:
+    def settled(self, outcome: ItemOutcome, *, not_taken: bool, size: int, seconds: float) -> None:
         """Count an item."""
         title = self.destination.ae_title
-        metrics.ITEMS.labels(title, outcome.state.value).inc()
+        metrics.ITEMS.labels(title, _NOT_TAKEN if not_taken else outcome.state.value).inc()
         metrics.BYTES.labels(title).inc(size)
         if seconds:
             metrics.SEND_SECONDS.labels(title).observe(seconds)

@@ -9,6 +9,7 @@ settled. Each claim increments the fence; what was sent under an older one is no
 All times are those of the database.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gantry_domain.class_refusals import NOT_OF_IMAGES
 from gantry_domain.deliveries import (
     DeliveryState,
     ItemState,
@@ -26,6 +28,7 @@ from gantry_domain.deliveries import (
 )
 from gantry_domain.errors import TransientError
 from gantry_domain.events import EventKind, Happening
+from gantry_domain.statuses import SOP_CLASS_NOT_SUPPORTED
 from gantry_stores.index.corrections import corrections_column, read_corrections
 from gantry_stores.index.events import note
 from gantry_stores.index.recordsets import rows_parameter
@@ -106,6 +109,19 @@ _RECORD = """
       AND p.delivery_pk = d.pk AND p.sop_instance_uid = r.uid
 """
 
+# Of what is refused for its class, that class; a note is waited for whatever its class is.
+_COUNTS = """
+    SELECT state, refused_class, count(*) AS number FROM (
+        SELECT p.state, CASE WHEN p.state = 'refused' AND p.status = :not_supported THEN (
+                   SELECT o.sop_class_uid FROM object o WHERE o.id = p.object_id
+               ) END AS refused_class
+        FROM delivery_item p WHERE p.delivery_pk = :pk
+        UNION ALL
+        SELECT state, NULL FROM rejection_note WHERE delivery_pk = :pk
+    ) AS sent
+    GROUP BY state, refused_class
+"""
+
 _FINISH = """
     UPDATE delivery
     SET state = :state, reason = :reason, attempts = :attempts,
@@ -146,7 +162,8 @@ class PendingItem:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of an item: its state, the status of the answer (None: there was none), why."""
+    """What became of an item: its state, the status of the answer (None: there was none; 0122 also
+    where the class was not accepted with the association), why."""
 
     state: ItemState
     status: int | None = None
@@ -315,17 +332,17 @@ def finish(
     if row is None:
         raise LeaseLost(claimed.pk)
     counts = connection.execute(
-        sa.text(
-            "SELECT state, count(*) AS number FROM ("
-            "SELECT state FROM delivery_item WHERE delivery_pk = :pk"
-            " UNION ALL SELECT state FROM rejection_note WHERE delivery_pk = :pk"
-            ") AS sent GROUP BY state"
-        ),
-        {"pk": claimed.pk},
-    )
+        sa.text(_COUNTS), {"pk": claimed.pk, "not_supported": SOP_CLASS_NOT_SUPPORTED.code}
+    ).all()
+    items: Counter[ItemState] = Counter()
+    not_taken = 0
+    for count in counts:
+        items[ItemState(count.state)] += count.number
+        not_taken += count.number if count.refused_class in NOT_OF_IMAGES else 0
     attempts = (0 if progress else row.attempts) + (failure is not None)
     settlement = settle(
-        {ItemState(count.state): count.number for count in counts},
+        items,
+        not_taken=not_taken,
         failure=failure,
         attempt=max(attempts, 1),
         unsent_for=row.unsent_for,

@@ -25,13 +25,20 @@ _LIST = """
     ORDER BY d.pk DESC LIMIT :limit
 """
 
+# Delivered but for what is refused for its class.
+_REFUSING = """
+    d.state = 'delivered' AND EXISTS (
+        SELECT 1 FROM delivery_item p WHERE p.delivery_pk = d.pk AND p.state = 'refused'
+    )
+"""
+
 # Of several pushes of the same thing, or corrections, the newest alone is tried again, and only if
 # none is open.
 _RETRY = """
     UPDATE delivery AS d
     SET state = 'waiting', reason = NULL, attempts = 0, next_attempt_at = now(),
-        unsent_since = now()
-    WHERE d.state IN ('failed', 'dead', 'cancelled') AND {conditions}
+        unsent_since = now(), delivered_at = NULL
+    WHERE {conditions} AND (d.state IN ('failed', 'dead', 'cancelled') OR :delivered AND {refusing})
       AND NOT (d.origin = 'rejection' AND d.state = 'cancelled')
       AND (d.origin = 'route' OR d.state = 'failed' OR NOT EXISTS (
           SELECT 1 FROM delivery o
@@ -117,6 +124,10 @@ class Selection:
     destination: str | None = None
     partition: str | None = None
 
+    def names(self, state: DeliveryState) -> bool:
+        """Whether deliveries in this state are meant by number or by their state."""
+        return self.pks is not None or (self.states is not None and state in self.states)
+
     def conditions(self) -> tuple[str, dict[str, object]]:
         """SQL over the alias `d`, and its parameters."""
         parts, parameters = ["TRUE"], dict[str, object]()
@@ -192,12 +203,15 @@ def list_items(
 
 
 def retry(connection: Connection, selection: Selection) -> list[int]:
-    """Make failed, dead and cancelled deliveries due now, what was refused included.
+    """Make failed, dead and cancelled deliveries due now, what was refused included; and, of those
+    that are named by number or as delivered, what was refused for its class.
 
     :returns: the numbers of those that were; one that is pushed again meanwhile is left alone.
     """
     conditions, parameters = selection.conditions()
-    pks = connection.scalars(sa.text(_RETRY.format(conditions=conditions)), parameters).all()
+    parameters["delivered"] = selection.names(DeliveryState.DELIVERED)
+    statement = _RETRY.format(conditions=conditions, refusing=_REFUSING)
+    pks = connection.scalars(sa.text(statement), parameters).all()
     connection.execute(
         sa.text(
             "UPDATE delivery_item SET state = 'waiting', settled_at = NULL"

@@ -11,9 +11,11 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gantry_domain.class_refusals import NOT_OF_IMAGES
 from gantry_domain.deliveries import DeliveryLevel
 from gantry_domain.route_parts import Leaving, Part
 from gantry_domain.routes import Onward
+from gantry_domain.statuses import SOP_CLASS_NOT_SUPPORTED
 from gantry_stores.index.deleting import CANCELLED_BY_DELETION
 from gantry_stores.index.due_hints import hint_due
 from gantry_stores.index.studies_to_route import StudyToRoute, part_rows
@@ -55,16 +57,24 @@ _PUSHED = """
     RETURNING pk, xmax = 0 AS created
 """
 
-# What it accepted already, or must not have, by a push or a replay.
+# What it accepted already, must not have, or does not take for its class, by a push or a replay.
 _NOT_THERE = """
     NOT EXISTS (
         SELECT 1 FROM delivery h JOIN delivery_item a ON a.delivery_pk = h.pk
         WHERE h.partition = :partition AND h.study_instance_uid = :study AND h.pk <> :pk
           AND h.destination = :destination
           AND a.sop_instance_uid = i.sop_instance_uid
-          AND a.state IN ('accepted', 'warned', 'withheld')
+          AND (a.state IN ('accepted', 'warned', 'withheld')
+               OR a.state = 'refused' AND a.status = :not_supported
+               AND i.sop_class_uid = ANY(:not_of_images))
     )
 """
+
+NOT_TAKEN = {
+    "not_supported": SOP_CLASS_NOT_SUPPORTED.code,
+    "not_of_images": sorted(NOT_OF_IMAGES),
+}
+"""Values of the parameters by which statements know what is refused for its class."""
 
 _ITEMS = """
     INSERT INTO delivery_item (delivery_pk, sop_instance_uid, object_id)
@@ -195,6 +205,7 @@ def _plan_one(
         "study": uid,
         "destination": onward.destination,
         "parts": None if parts is None else part_rows(parts),
+        **NOT_TAKEN,
     }
     items = _ROUTED_ITEMS if parts is None else _PART_ITEMS
     added = connection.execute(sa.text(items), values).rowcount

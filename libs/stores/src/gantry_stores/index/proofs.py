@@ -17,14 +17,21 @@ from sqlalchemy.engine import Connection
 
 _SENT = "p.state IN ('accepted', 'warned')"
 
+_ANY_LEFT = f"""
+    EXISTS (SELECT 1 FROM delivery_item p
+            WHERE p.delivery_pk = :pk AND {_SENT} AND p.proved_at IS NULL)
+"""  # noqa: S608 - constants
+
+# What was sent again in vain leaves a proof as it was.
 _WANT = f"""
     INSERT INTO proof AS f (delivery_pk, destination, kind, due_at, delivered_at)
     SELECT d.pk, d.destination, :kind, now(), now() FROM delivery d
     WHERE d.pk = :pk AND d.state = 'delivered'
       AND EXISTS (SELECT 1 FROM delivery_item p WHERE p.delivery_pk = d.pk AND {_SENT})
     ON CONFLICT (delivery_pk) DO UPDATE
-    SET kind = excluded.kind, state = 'due', reason = NULL, attempts = 0, due_at = now(),
-        delivered_at = now(), proved_at = NULL
+    SET kind = excluded.kind, state = CASE WHEN {_ANY_LEFT} THEN 'due' ELSE 'proved' END,
+        reason = NULL, attempts = 0, due_at = now(), delivered_at = now(),
+        proved_at = CASE WHEN {_ANY_LEFT} THEN NULL ELSE coalesce(f.proved_at, now()) END
 """  # noqa: S608 - constants
 
 # One at a time of each destination: who does not answer holds up none but himself.

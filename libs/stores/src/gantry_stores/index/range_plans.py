@@ -1,8 +1,8 @@
 """Deliveries of what was stored in a time range: of each study what a destination has not.
 
 A destination has what it accepted, by whatever delivery, and what came from it; what is withheld
-from it, it must not have. What is on its way to it needs no second delivery. Such deliveries have
-the origin `replay`, one open per study.
+from it, it must not have, and what it refused for its class, it does not take. What is on its way
+to it needs no second delivery. Such deliveries have the origin `replay`, one open per study.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gantry_domain.route_parts import Part
+from gantry_stores.index.delivery_plans import NOT_TAKEN
 from gantry_stores.index.studies_to_route import part_rows
 
 _OBJECTS = """
@@ -40,6 +41,8 @@ _MISSING = """
           WHERE d.partition = t.partition AND d.study_instance_uid = t.study_instance_uid
             AND d.destination = :destination AND p.sop_instance_uid = i.sop_instance_uid
             AND (p.state IN ('accepted', 'warned', 'withheld')
+                 OR p.state = 'refused' AND p.status = :not_supported
+                    AND i.sop_class_uid = ANY(:not_of_images)
                  OR p.state IN ('waiting', 'failed')
                     AND d.state IN ('waiting', 'sending', 'failed'))
       )
@@ -125,6 +128,7 @@ def plan_range(
             "first": within.first,
             "end": within.end,
             "parts": None if parts is None else part_rows(parts),
+            **NOT_TAKEN,
         },
     ).one()
     return row.items, row.pk
