@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +14,15 @@ from sqlalchemy.engine import Engine
 
 from gantry_archive.completing import complete_studies
 from gantry_archive.deciding import Decider
+from gantry_archive.own_statement import own_statement
 from gantry_domain.completeness import QuietTimes
+from gantry_domain.conformance.model import Statement, StatusClaim
 from gantry_domain.decisions import DecisionKind
 from gantry_domain.deletions import Deletion
 from gantry_domain.errors import ConfigurationError
-from gantry_domain.events import EventKind, Happening
+from gantry_domain.events import Event, EventKind, Happening
 from gantry_domain.keys import new_object_id
+from gantry_domain.telling import Answer, Outcome
 from gantry_runtime.settings import Settings, load_settings
 from gantry_stores.index import subscribers as lines
 from gantry_stores.index.database import transaction
@@ -34,6 +37,7 @@ from gantry_testkit.peer_ae import PeerAE
 from gantry_testkit.ports import free_port
 from gantry_testkit.stored import NO_POLICIES, image, new_uid, stage
 from gantry_testkit.waiting import until
+from gantry_worker.availability_teller import availability_subscriptions
 from gantry_worker.subscribers import Subscribers
 
 SUBSCRIBER = "ian:RIS"
@@ -48,6 +52,10 @@ class Ris:
         """The UID of each notification and what it says."""
         self.callers: set[str] = set()
         self._statuses = list(statuses)
+
+    def answer(self, status: int) -> None:
+        """The next notification, with this."""
+        self._statuses = [status]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -205,6 +213,40 @@ def test_what_is_refused_is_kept_with_its_status(scene: Scene) -> None:
         study, _uids = scene.study()
         until(lambda: len(ris.told) == 2)
         assert ris.said(1)[0] == study
+
+
+# By what our statement claims of an answer: what becomes of the notification.
+CLAIMED = {
+    "the notification counts as taken": Outcome.TAKEN,
+    "the notification is sent again later, with growing delays": Outcome.LATER,
+    "nothing is notified there for a while, and then all of it again": Outcome.AWAY,
+    "the notification is kept, and not sent again by itself": Outcome.REFUSED,
+}
+
+
+def test_what_a_partner_answers_means_what_is_claimed(scene: Scene) -> None:
+    ris = Ris()
+    assert notified(own_statement(scene.settings(ris, "prove: find"))) == []
+    settings = scene.settings(ris)
+    claims = notified(own_statement(settings))
+    assert {CLAIMED[claim.behaviour] for claim in claims} == set(Outcome)
+    (subscription,) = availability_subscriptions(settings)
+    study, _uids = scene.study()
+    happening = Happening(kind=EventKind.COMPLETE, partition="main", StudyInstanceUID=study)
+    with ris.listening(), closing(subscription.teller(scene.engine)) as teller:
+        for number, claim in enumerate(claims):
+            ris.answer(int(claim.code, 16))
+            answer = teller.tell(Event(number, datetime.now(UTC), happening))
+            assert answer is not None
+            assert answer.outcome is CLAIMED[claim.behaviour], claim
+        ris.answer(0xC123)
+        answer = teller.tell(Event(99, datetime.now(UTC), happening))
+        assert answer == Answer(Outcome.REFUSED, "status C123")
+    assert len(ris.told) == len(claims) + 1
+
+
+def notified(statement: Statement) -> list[StatusClaim]:
+    return [each for each in statement.statuses if "Notification" in each.service]
 
 
 def test_a_big_study_is_told_in_parts(scene: Scene) -> None:

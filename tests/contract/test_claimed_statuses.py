@@ -39,6 +39,7 @@ def claims() -> tuple[StatusClaim, ...]:
 
 CLAIMS = claims()
 ANSWERED = [claim for claim in CLAIMS if claim.role is Role.SCP]
+# Those of notifications are held against their teller in `test_availability`.
 AS_SENDER = [claim for claim in CLAIMS if claim.role is Role.SCU]
 
 

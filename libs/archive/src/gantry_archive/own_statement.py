@@ -7,6 +7,7 @@ from gantry_archive.own_entities import own_entities
 from gantry_archive.own_media import media_profiles
 from gantry_archive.own_web_client import web_client_transactions
 from gantry_domain.attributes import ATTRIBUTES, Level
+from gantry_domain.availability import NOTIFICATION_ANSWERS
 from gantry_domain.conformance.behaviour import (
     ANY_OTHER,
     C_ECHO,
@@ -34,6 +35,7 @@ from gantry_domain.orders.attributes import MATCHED, PLACES, STATUS, Place, tag_
 from gantry_domain.policies.door import has_limits
 from gantry_domain.statuses import SOP_CLASS_NOT_SUPPORTED, TOO_MANY_IMAGES, Status
 from gantry_domain.store_responses import StoreResult, store_answers
+from gantry_domain.telling import Outcome
 from gantry_runtime.parameters import parameters
 from gantry_runtime.settings import Settings
 from gantry_runtime.values import CHARACTER_SETS
@@ -58,6 +60,12 @@ _AS_SENDER: Mapping[StoreResult, str] = {
     StoreResult.FAILED: "the instance is sent again later, with growing delays",
     StoreResult.REFUSED: "the instance is not sent again; the delivery shows the status",
 }
+_AS_NOTIFIER: Mapping[Outcome, str] = {
+    Outcome.TAKEN: "the notification counts as taken",
+    Outcome.LATER: "the notification is sent again later, with growing delays",
+    Outcome.AWAY: "nothing is notified there for a while, and then all of it again",
+    Outcome.REFUSED: "the notification is kept, and not sent again by itself",
+}
 _AS_SENDER_OF_CODE = {
     SOP_CLASS_NOT_SUPPORTED.code: (
         "the instance is not sent again; the delivery shows the status; where other instances "
@@ -74,7 +82,7 @@ def own_statement(settings: Settings, *, web: Iterable[WebTransaction] = ()) -> 
         version=version("gantry-archive"),
         entities=own_entities(settings),
         keys=(*_keys("C-FIND"), *_keys("QIDO-RS"), *_worklist_keys()),
-        statuses=(*_answered(settings), *_as_sender()),
+        statuses=(*_answered(settings), *_as_sender(), *_as_notifier(settings)),
         web=(*web, *web_client_transactions()),
         media=tuple(media_profiles()),
         character_sets=tuple(sorted(CHARACTER_SETS)),
@@ -146,6 +154,19 @@ def _as_sender() -> Iterator[StatusClaim]:
             code=f"{first:04X}" if first == last else f"{first:04X}-{last:04X}",
             name=answer.status.name,
             behaviour=_AS_SENDER_OF_CODE.get(first, _AS_SENDER[answer.result]),
+        )
+
+
+def _as_notifier(settings: Settings) -> Iterator[StatusClaim]:
+    if not any(partner.availability_subscriber for partner in settings.partners):
+        return
+    for status, outcome in NOTIFICATION_ANSWERS:
+        yield StatusClaim(
+            service="N-CREATE of Instance Availability Notification",
+            role=Role.SCU,
+            code=f"{status.code:04X}",
+            name=status.name,
+            behaviour=_AS_NOTIFIER[outcome],
         )
 
 

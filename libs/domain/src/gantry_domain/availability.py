@@ -13,12 +13,16 @@ from gantry_domain.identifier_encoding import encode_data_set
 from gantry_domain.json_model import Element
 from gantry_domain.statuses import (
     DUPLICATE_SOP_INSTANCE,
+    INVALID_ATTRIBUTE_VALUE,
+    MISSING_ATTRIBUTE,
+    MISSING_ATTRIBUTE_VALUE,
     NOT_AUTHORIZED,
     PROCESSING_FAILURE,
     RESOURCE_LIMITATION,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
+    Status,
 )
 from gantry_domain.telling import TAKEN, Answer, Outcome
 
@@ -34,13 +38,26 @@ _REFERENCED_SOP_INSTANCE = "00081155"
 _INSTANCE_AVAILABILITY = "00080056"
 _RETRIEVE_AE_TITLE = "00080054"
 
-# PS3.7 10.1.5.1.6: attributes were left out or altered; the rest was taken.
-_WARNINGS = frozenset((0x0001, 0x0107, 0x0116))
-_FOR_NOW = frozenset((PROCESSING_FAILURE.code, RESOURCE_LIMITATION.code))
-# They are about all notifications: somebody has to allow them.
-_ABOUT_ALL = frozenset(
-    (SOP_CLASS_NOT_SUPPORTED.code, NOT_AUTHORIZED.code, UNRECOGNIZED_OPERATION.code)
+NOTIFICATION_ANSWERS: tuple[tuple[Status, Outcome], ...] = (
+    (SUCCESS, Outcome.TAKEN),
+    # PS3.7 10.1.5.1.6: attributes were left out or altered; the rest was taken.
+    (Status(0x0001, "Warning", "PS3.7 Annex C.4.1"), Outcome.TAKEN),
+    (Status(0x0107, "Attribute list error", "PS3.7 Annex C.4.2"), Outcome.TAKEN),
+    (DUPLICATE_SOP_INSTANCE, Outcome.TAKEN),
+    (Status(0x0116, "Attribute value out of range", "PS3.7 Annex C.4.3"), Outcome.TAKEN),
+    (PROCESSING_FAILURE, Outcome.LATER),
+    (RESOURCE_LIMITATION, Outcome.LATER),
+    # They are about all notifications: somebody has to allow them.
+    (SOP_CLASS_NOT_SUPPORTED, Outcome.AWAY),
+    (NOT_AUTHORIZED, Outcome.AWAY),
+    (UNRECOGNIZED_OPERATION, Outcome.AWAY),
+    # What is wrong with a notification stays so.
+    (INVALID_ATTRIBUTE_VALUE, Outcome.REFUSED),
+    (MISSING_ATTRIBUTE, Outcome.REFUSED),
+    (MISSING_ATTRIBUTE_VALUE, Outcome.REFUSED),
 )
+"""What the statuses of an N-CREATE's response mean for the notification; any other: refused."""
+_OUTCOMES = {status.code: outcome for status, outcome in NOTIFICATION_ANSWERS}
 # Of the UIDs that are made of a notification's contents (PS3.5 B.2).
 _SPACE = uuid.UUID("1b6b0c2e-6c0b-4c4f-9d2e-5d7c0f6b6f2a")
 
@@ -87,12 +104,8 @@ def encode_notification(
 
 def judge_notified(status: int) -> Answer:
     """What the status of the N-CREATE's response means for the notification."""
-    if status in (SUCCESS.code, DUPLICATE_SOP_INSTANCE.code) or status in _WARNINGS:
-        return TAKEN
-    reason = f"status {status:04X}"
-    if status in _FOR_NOW:
-        return Answer(Outcome.LATER, reason)
-    return Answer(Outcome.AWAY if status in _ABOUT_ALL else Outcome.REFUSED, reason)
+    outcome = _OUTCOMES.get(status, Outcome.REFUSED)
+    return TAKEN if outcome is Outcome.TAKEN else Answer(outcome, f"status {status:04X}")
 
 
 def _item(each: InstanceAvailability, retrieve_ae: str) -> dict[str, Element]:
