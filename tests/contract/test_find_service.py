@@ -147,6 +147,7 @@ def test_more_associations_than_there_may_be(service) -> None:
         assert again.is_established
 
 
+@pytest.mark.slow
 def test_answers_that_have_begun_are_finished_after_sigterm(service) -> None:
     with associated(service.address) as assoc:
         responses = assoc.send_c_find(

@@ -128,6 +128,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory, new_store: NewStore) -> Itera
         run.clean()
 
 
+@pytest.mark.slow
 def test_ingress_is_killed_between_and_during_stores(ward: Ward) -> None:
     with ward.devices() as devices:
         for _ in range(3):

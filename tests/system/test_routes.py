@@ -17,6 +17,8 @@ from blackbox.scu import send
 from blackbox.stores import NewStore
 from blackbox.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ACCESSION = "XXXXR0700000101H"
 
 CONFIG = """
@@ -187,7 +189,6 @@ def test_before_its_study_is_complete_an_instance_leaves_at_once_and_a_series_wh
         until(lambda: place.delivered(study[0], title), f"it is delivered to {title}")  # noqa: B023
 
 
-@pytest.mark.slow
 def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> None:
     study = place.study()
     place.receive(study, calling_ae="CT02")
@@ -222,7 +223,6 @@ def test_a_destination_that_is_down_is_late_and_then_served(place: Place) -> Non
     assert after["learned quiet time, CT02"].startswith("not known yet (")
 
 
-@pytest.mark.slow
 def test_a_time_range_is_sent_to_who_has_not_got_it(place: Place) -> None:
     study = place.study(images=5)
     began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"

@@ -18,6 +18,8 @@ from blackbox.run import Gantry
 from blackbox.scu import send
 from blackbox.waiting import until
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 policies:
   - {rule: images_per_study, limit: 3, action: warn}
@@ -142,7 +144,6 @@ def test_too_many_images_and_a_malformed_number_are_shown_with_their_findings(
         assert metrics.value("gantry_worker_findings_total", rule=rule, code=code) >= 1
 
 
-@pytest.mark.slow
 def test_killed_in_between_the_verdicts_are_the_same(place: Place) -> None:
     chosen = random.Random(7)
     kinds: list[dict[str, Any]] = [
@@ -262,7 +263,6 @@ def test_orders_match_release_and_name_what_differs(place: Place) -> None:
     assert gantry.http.get("/held").status_code == 403
 
 
-@pytest.mark.slow
 def test_a_changed_configuration_judges_what_is_there_anew(place: Place) -> None:
     ordered(place, "XXXXR0700000300H")  # orders come in, and none of them is its own
     wrong = place.study(patient="A123456(4)")[0]
