@@ -69,10 +69,14 @@ def test_values_that_are_added_to_a_copy_are_not_in_the_first() -> None:
     assert first.encoded == [b"a"]
 
 
-def test_more_than_a_socket_holds_in_both_directions(engine: Engine) -> None:
+def test_more_than_a_socket_holds_in_both_directions(module_postgres_url: str) -> None:
+    patient = make_engine(module_postgres_url, pool_size=1)
     values = Values()
     long = "x" * 8_000_000
-    assert answer(engine, f"SELECT {values.text(long)}", values) == long
+    try:
+        assert answer(patient, f"SELECT {values.text(long)}", values) == long
+    finally:
+        patient.dispose()
 
 
 def test_a_question_that_takes_too_long_is_transient(engine: Engine) -> None:

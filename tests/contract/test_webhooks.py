@@ -169,8 +169,9 @@ def test_a_study_that_is_not_taken_keeps_its_order_and_holds_up_no_other(scene: 
     of_bad = [each["kind"] for each in told if each["StudyInstanceUID"] == bad]
     assert of_bad == ["complete"] * 4 + ["corrected"]
     assert len({each["id"] for each in told}) == 4
-    of_good = [n for n, each in enumerate(told) if each["StudyInstanceUID"] == good]
-    assert of_good[1] < 5  # before the last of what the other wanted
+    first_of_good = [each["StudyInstanceUID"] for each in told].index(good)
+    taken = [n for n, each in enumerate(told) if each["StudyInstanceUID"] == bad][3]
+    assert first_of_good < taken
 
 
 def test_one_that_is_away_delays_no_other_and_gets_all_when_it_is_back(scene: Scene) -> None:
