@@ -1,6 +1,5 @@
 """What index and rules say of corrected studies: until it is undone, and after a reindex."""
 
-import httpx
 import pytest
 
 from gantry_archive.deciding import NotDecided
@@ -11,7 +10,6 @@ from gantry_domain.policies.findings import Action
 from gantry_domain.policies.patient_identity import PatientIdentity
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.sight import Sight
-from gantry_query.access import Client, Right, TokenAccess
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_testkit.correcting_site import RIGHT, Site
@@ -95,21 +93,7 @@ def test_a_reindex_is_corrected_too(site: Site, empty_database_url: str) -> None
 
 def test_the_queue_over_http(site: Site) -> None:
     study = site.images(1)
-    token = "v" * 20
-    rights = frozenset({Right.READ, Right.REVIEW, Right.DECIDE})
-    with (
-        site.serve(
-            site.engine,
-            site.archive.store,
-            access=TokenAccess([(Client("dr-ho", rights), [token])]),
-            policies=NO_POLICIES,
-        ) as base,
-        httpx.Client(
-            base_url=base.removesuffix("/dicomweb"),
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        ) as client,
-    ):
+    with site.who_decides() as client:
         asked = {"kind": "correct", "reason": "mistyped", "attributes": RIGHT}
         path = f"/held/{study}"
         assert client.post(f"{path}/decisions", json=asked).json()["verdict"] == "accepted"

@@ -25,7 +25,6 @@ from gantry_domain.policies.findings import Action
 from gantry_domain.policies.rules import PolicySet
 from gantry_domain.policies.study_rules import StudyConsistency
 from gantry_domain.sight import Sight
-from gantry_query.access import Client, Right, TokenAccess
 from gantry_stores.index import migrations
 from gantry_stores.index.database import make_engine
 from gantry_testkit.correcting_site import EXPLICIT, IMPLICIT, Site, read
@@ -331,21 +330,7 @@ def test_a_reindex_moves_too(site: Site, empty_database_url: str) -> None:
 
 def test_over_http_by_who_may_decide(site: Site) -> None:
     found = mixed(site)
-    token = "v" * 20
-    rights = frozenset({Right.READ, Right.REVIEW, Right.DECIDE})
-    with (
-        site.serve(
-            site.engine,
-            site.archive.store,
-            access=TokenAccess([(Client("dr-ho", rights), [token])]),
-            policies=NO_POLICIES,
-        ) as base,
-        httpx.Client(
-            base_url=base.removesuffix("/dicomweb"),
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        ) as client,
-    ):
+    with site.who_decides() as client:
         asked = {"kind": "move", "reason": "mixed up", "series": [found.strange], "new": True}
         path = f"/held/{found.study}"
         done = client.post(f"{path}/decisions", json=asked).json()

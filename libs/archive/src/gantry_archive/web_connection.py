@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from gantry_dimse.breaking_off import break_off
 from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.pacing import Pacer
 from gantry_dimse.peer_errors import (
@@ -124,9 +125,7 @@ class WebConnection:
         self._interrupted = True
         connection = self._socket
         if connection is not None:
-            with contextlib.suppress(OSError):
-                # Of TLS too: its own would forget what the other thread works with.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            break_off(connection)
 
     def close(self) -> None:
         """Close the connection; the next request makes another."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gantry_dimse.breaking_off import break_off
 from gantry_dimse.connection import Connection, ConnectionLost
 from gantry_dimse.observer import PeerCertificate
 from gantry_domain.errors import ConfigurationError
@@ -135,9 +136,7 @@ class TLSConnection(Connection):
 
     def break_off(self) -> None:
         """See `Connection.break_off`."""
-        with suppress(OSError):
-            # Not SSLSocket's own, which forgets the TLS object that another thread reads from.
-            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        break_off(self.socket)
 
     def send(self, content: bytes | memoryview) -> None:
         """See `Connection.send`."""

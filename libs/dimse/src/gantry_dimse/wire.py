@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gantry_dimse.breaking_off import break_off
 from gantry_dimse.pacing import Pacer
 from gantry_dimse.pdu import A_ABORT, HEADER, PDU_TYPES
 from gantry_dimse.peer_errors import (
@@ -100,11 +101,7 @@ class Wire:
     def interrupt(self) -> None:
         """Make the thread that uses the connection fail with `Interrupted`."""
         self._interrupted = True
-        try:
-            # Of TLS too: its own would forget what the other thread works with.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        except OSError:
-            return  # it is closed, or the peer was faster
+        break_off(self._socket)
 
     def send_if_possible(self, content: bytes) -> None:
         """Send a last word; a peer that does not take it at once does without."""

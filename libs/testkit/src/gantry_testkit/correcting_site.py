@@ -2,12 +2,13 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pydicom
 from pydicom import Dataset
 from sqlalchemy.engine import Engine
@@ -16,6 +17,7 @@ from gantry_archive.deciding import Decider
 from gantry_dimse.server import DimseServer
 from gantry_domain.decisions import DecisionKind
 from gantry_domain.policies.rules import PolicySet
+from gantry_query.access import Client, Right, TokenAccess
 from gantry_stores.index.database import transaction
 from gantry_stores.index.judged_studies import JudgedStudy, find_judged
 from gantry_testkit.forwarding import AnsweringScp, ForwardingArchive
@@ -83,6 +85,24 @@ class Site:
             | values,
         )
         self.archive.index(stage(self.archive.store, ds))
+
+    @contextmanager
+    def who_decides(self) -> Iterator[httpx.Client]:
+        """A web client that signed in and may decide, at the root of the server."""
+        token = "v" * 20
+        client = Client("dr-ho", frozenset({Right.READ, Right.REVIEW, Right.DECIDE}))
+        access = TokenAccess([(client, [token])])
+        with (
+            self.serve(
+                self.engine, self.archive.store, access=access, policies=NO_POLICIES
+            ) as base,
+            httpx.Client(
+                base_url=base.removesuffix("/dicomweb"),
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=60,
+            ) as signed_in,
+        ):
+            yield signed_in
 
     def held_by(self, study: str) -> list[str]:
         """The hashes of what is stored of a study."""

@@ -1,9 +1,9 @@
 """A connection to a receiver of HL7: a message, its acknowledgement, the next (MLLP, release 1)."""
 
-import contextlib
 import socket
 import time
 
+from gantry_dimse.breaking_off import break_off
 from gantry_dimse.outgoing_tls import OutgoingTLS
 from gantry_dimse.peer_errors import (
     Interrupted,
@@ -55,8 +55,7 @@ class MllpConnection:
         self._interrupted = True
         connection = self._socket
         if connection is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            break_off(connection)
 
     def close(self) -> None:
         """Close the connection; the next message makes another."""

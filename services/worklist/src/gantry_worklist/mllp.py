@@ -8,9 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from gantry_dimse.breaking_off import break_off
 from gantry_dimse.tls import ServerTLS, TLSFailed, failure_reason
 from gantry_domain.hl7.framing import Frame, Framer, NotMllp, framed
 from gantry_runtime.logs import get_logger
@@ -86,9 +86,7 @@ class MllpServer:
         self._thread.join()
         with self._changed:
             for sock in self._open:
-                with suppress(OSError):
-                    # Not that of TLS, which another thread reads from.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                break_off(sock)
             self._changed.wait_for(lambda: not self._open, 5.0)
         self._listener.close()
 
