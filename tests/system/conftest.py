@@ -1,23 +1,11 @@
-"""Runs of Gantry for the system tests: one that the tests share, and others of their own."""
+"""What the system tests make their runs of Gantry with."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from blackbox.dicomweb import Archive
-from blackbox.index import Index
-from blackbox.run import SERVICES, Gantry
+from blackbox.run import Gantry
 from blackbox.stores import BucketStore, NewStore
-
-CONFIG = """
-partners:
-  - {ae_title: CT01}
-  - {ae_title: DCMTK, partition: dcmtk}
-  - {ae_title: LASTWINS, duplicates: take_last}
-sweep: {after: 5s, every: 2s}
-http: {processes: 1}
-query: {processes: 1}
-"""
 
 
 @pytest.fixture(scope="session")
@@ -44,32 +32,6 @@ def new_store(request: pytest.FixtureRequest) -> NewStore:
         return lambda: None
     make: NewStore = request.getfixturevalue("new_bucket")
     return make
-
-
-@pytest.fixture(scope="session")
-def gantry(new_store: NewStore) -> Iterator[Gantry]:
-    """A run that the tests of several files share; nobody does it any harm."""
-    run = Gantry(config=CONFIG, store=new_store())
-    try:
-        run.start()
-        yield run
-        restarts = {service: run.restarts(service) for service in SERVICES}
-        assert not any(restarts.values()), f"processes were restarted: {restarts}"
-        run.stop_cleanly()
-    finally:
-        run.clean()
-
-
-@pytest.fixture(scope="session")
-def index(gantry: Gantry) -> Index:
-    """The database and the store of the shared run."""
-    return Index(gantry)
-
-
-@pytest.fixture(scope="session")
-def archive(gantry: Gantry) -> Archive:
-    """The DICOMweb door of the shared run."""
-    return Archive(gantry.http)
 
 
 @pytest.fixture

@@ -285,3 +285,14 @@ def _each(stream: Any) -> Iterator[str]:
         yield from stream
     except ValueError:  # closed under the reader at the end of a test
         return
+
+
+def refused(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one line in which a command says what the user did wrong."""
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1, ended.stderr
+    assert lines[0].startswith("gantry: ")
+    assert "Traceback" not in lines[0]
+    return lines[0]

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gantry_domain.errors import ConfigurationError
@@ -14,6 +14,13 @@ from gantry_domain.errors import ConfigurationError
 _THREE_AT_A_TIME = (
     *("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"),
     *("--durations", "30", "--durations-min", "5"),
+)
+
+_CHECKS = (
+    ("ruff", "check", "--quiet"),
+    ("ruff", "format", "--check", "--quiet"),
+    ("mypy", "--no-error-summary"),
+    ("lint-imports", "--no-cache"),
 )
 
 
@@ -36,27 +43,44 @@ def run_tests(arguments: Sequence[str], *, slow: bool, long: bool) -> int:
         if not key.lstrip("_").startswith("GANTRY_") and key != "PYTHONDONTWRITEBYTECODE"
     }
     # PATH stays: in the environment's own folder are pynetdicom's programs with dcmtk's names.
-    steps: list[tuple[str, ...]] = [
-        ("ruff", "check", "--quiet"),
-        ("ruff", "format", "--check", "--quiet"),
-        ("mypy", "--no-error-summary"),
-        ("lint-imports", "--no-cache"),
-    ]
-    if arguments:
-        steps = []
     left_out = [mark for mark, wanted in (("long", long), ("slow", slow or long)) if not wanted]
     selection = ("-m", " and ".join(f"not {mark}" for mark in left_out)) if left_out else ()
-    steps.append(("pytest", *selection, *(arguments or _THREE_AT_A_TIME)))
-    failed = []
-    for step in steps:
+    run = _Steps(binaries, root, environ)
+    if not arguments:
+        # Tests are compiled when they are collected: once, while the checks leave a core idle, and
+        # not by each of those that run at a time.
+        with run.begin("pytest", "--collect-only", "-qq", stdout=subprocess.DEVNULL):
+            for check in _CHECKS:
+                run.one(*check)
+    run.one("pytest", *selection, *(arguments or _THREE_AT_A_TIME))
+    if run.failed:
+        sys.stderr.write(f"gantry: failed: {', '.join(run.failed)}\n")
+    return 1 if run.failed else 0
+
+
+class _Steps:
+    """Runs programs of the environment in the repository, and remembers which of them failed."""
+
+    def __init__(self, binaries: Path, root: Path, environ: Mapping[str, str]) -> None:
+        self._binaries = binaries
+        self._root = root
+        self._environ = environ
+        self.failed: list[str] = []
+
+    def begin(
+        self, name: str, *arguments: str, stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Starts one; whoever asked waits for it."""
+        command = [str(self._binaries / name), *arguments]
+        return subprocess.Popen(command, cwd=self._root, env=self._environ, stdout=stdout)
+
+    def one(self, *step: str) -> None:
+        """Runs one that is told of."""
         sys.stderr.write(f"gantry: {' '.join(step)}\n")
         sys.stderr.flush()
-        command = [str(binaries / step[0]), *step[1:]]
-        if subprocess.run(command, cwd=root, env=environ, check=False).returncode:
-            failed.append(step[0])
-    if failed:
-        sys.stderr.write(f"gantry: failed: {', '.join(failed)}\n")
-    return 1 if failed else 0
+        with self.begin(*step) as process:
+            if process.wait():
+                self.failed.append(step[0])
 
 
 def _repository() -> Path:
