@@ -24,7 +24,14 @@ def _never() -> bool:
 
 
 def _listening(engine: Engine) -> bool:
-    return bool(rows(engine, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'hints'"))
+    """The connection is there, and what it was asked last, to listen, is done."""
+    return bool(
+        rows(
+            engine,
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'hints'"
+            " AND query LIKE 'LISTEN%' AND state = 'idle'",
+        )
+    )
 
 
 @pytest.fixture

@@ -230,11 +230,11 @@ def nested(levels, tag=0x00400275):
 
 def test_hundred_thousand_nested_sequences():
     walk = walk_over(nested(100_000), EXPLICIT_VR_LITTLE_ENDIAN)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(UnreadableObject) as caught:
         list(walk)
     assert caught.value.reason == "too_deeply_nested"
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     balanced(walk_over(nested(64), EXPLICIT_VR_LITTLE_ENDIAN))
 
 

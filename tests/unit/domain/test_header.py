@@ -257,13 +257,13 @@ COMPARED = """
 
 
 def test_real_files_as_pydicom_reads_them(sample):
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         header = read(sample.data)
     except UnreadableObject as error:
         assert "uid" in error.reason  # noqa: PT017
         header = None
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     ds = sample.read()
     if header is None:
         uids = (ds.get(f"{name}UID") for name in ("StudyInstance", "SeriesInstance", "SOPInstance"))

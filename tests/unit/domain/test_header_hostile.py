@@ -65,15 +65,15 @@ print(resident("VmHWM") - before)
 
 @pytest.mark.parametrize(("data", "reason"), [pytest.param(d, r, id=n) for n, d, r in hostile()])
 def test_hostile(data, reason):
-    began = time.perf_counter()
+    began = time.process_time()
     if reason:
         with pytest.raises(UnreadableObject) as caught:
             read(data)
         assert caught.value.reason == reason
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
         return
     header = read(data)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert header.findings
     assert len(orjson.dumps(header.attributes)) < 10 << 20
     done = subprocess.run(

@@ -169,11 +169,11 @@ def test_hostile_nesting_and_bombs():
     bomb = deflater.compress(encode({"SOPClassUID": b"1.2"}))
     bomb += deflater.compress(struct.pack("<HH2sHL", 0x9, 0x1001, b"OB", 0, 4_000_000_000))
     bomb += b"".join(deflater.compress(bytes(1 << 20)) for _ in range(50))
-    began = time.perf_counter()
+    began = time.process_time()
     found = identify(
         bomb[:65536], transfer_syntax=DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, complete=False
     )
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert found.SOPClassUID == "1.2"
     assert found.exhausted
 
