@@ -3,6 +3,7 @@
 What each panel showed is left in `panels.json`, in the folder that pytest keeps.
 """
 
+import base64
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +53,26 @@ _SCRAPED = "1s"
 _RATE_INTERVAL = "10s"  # Grafana makes it of the interval of scraping
 
 TOKEN = "a-token-of-the-tests"
+SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 CONFIG = """
-auth: {{kind: token, clients: {{tests: {{scopes: [read, store]}}}}}}
-policies: [{{rule: images_per_study, limit: 2, action: warn}}]
+auth: {{kind: token, clients: {{tests: {{scopes: [read, store, review, decide]}}}}}}
+policies:
+  - {{rule: images_per_study, limit: 2, action: warn}}
+  - rule: required_attributes
+    attributes: [BodyPartExamined]
+    action: hold
+    when: {{StudyDescription: Doubtful}}
 complete_after: 500ms
 sweep: {{after: 2s, every: 500ms}}
 http: {{processes: 1}}
 query: {{processes: 1}}
 partners:
   - {{ae_title: CT01}}
-  - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}'}}
+  - {{ae_title: STORESCP, address: '127.0.0.1:{storescp}', prove: find}}
   - {{ae_title: DOWN, address: '127.0.0.1:{down}'}}
 routes:
   - {{name: everything, send_to: [STORESCP, DOWN]}}
+webhooks: [{{name: hook, url: 'http://127.0.0.1:{hook}'}}]
 worklist: {{performed_to: [DOWN]}}
 forward: {{backoff: {{first: 300ms, longest: 1s}}, late_after: 2s}}
 """
@@ -76,6 +85,7 @@ class Traffic:
     run: Gantry
     folder: Path
     _stop: threading.Event = field(default_factory=threading.Event)
+    _decided: bool = False
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
@@ -112,6 +122,7 @@ class Traffic:
         web.retrieve(study, series, wanted[0])
         assert findscu(run.port("find"), "STUDY", f"StudyInstanceUID={study}").matches
         self._getscu(study)
+        self._held()
         self._order()
 
     def _strangers(self) -> None:
@@ -125,6 +136,19 @@ class Traffic:
         find = [build_context(FIND)]
         assert associate(self.run.port("find"), find, called_ae="NOBODY").is_rejected
         assert httpx.get(self.run.http.base_url.join("/dicomweb/studies")).status_code == 401
+
+    def _held(self) -> None:
+        """A study that is held; the first of them a person lets through."""
+        doubtful = image()
+        doubtful.StudyDescription = "Doubtful"
+        assert send(self.run.port("dimse"), [write(doubtful, self.folder)])[0].success
+        if not self._decided:
+            study = f"/held/{doubtful.StudyInstanceUID}"
+            until(lambda: self.run.http.get(study).status_code == 200, "it is held")
+            decision = {"kind": "accept", "reason": "looked at"}
+            answer = self.run.http.post(f"{study}/decisions", json=decision)
+            assert answer.status_code == 200, answer.text
+            self._decided = True
 
     def _order(self) -> None:
         """An order that comes, is looked for and is performed."""
@@ -158,6 +182,31 @@ class Traffic:
             capture_output=True,
             timeout=60,
         )
+
+
+class _Hook(BaseHTTPRequestHandler):
+    """A web server that is told of events, and takes them all."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def hook() -> Iterator[int]:
+    """The port of one."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Prometheus:
@@ -230,8 +279,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     folder = tmp_path_factory.mktemp("dashboard")
     with ExitStack() as stack:
         peer = stack.enter_context(storescp(folder / "peer"))
-        run = Gantry(config=CONFIG.format(storescp=peer.port, down=free_port()))
+        ports = {"storescp": peer.port, "hook": stack.enter_context(hook()), "down": free_port()}
+        run = Gantry(config=CONFIG.format(**ports))
         run.names["GANTRY_HTTP_TOKENS"] = json.dumps({"tests": TOKEN})
+        run.names["GANTRY_WEBHOOK_SECRETS"] = json.dumps({"hook": SECRET})
         run.http.headers["Authorization"] = f"Bearer {TOKEN}"
         stack.callback(run.clean)
         run.start()

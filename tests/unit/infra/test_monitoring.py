@@ -92,6 +92,7 @@ def test_the_dashboard_follows_the_flow() -> None:
         "Forward",
         "Read",
         "Orders",
+        "Tell",
     ]
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
