@@ -21,7 +21,7 @@ class _Scheduling(LoadFileScheduling):
         return super()._split_scope(nodeid)
 
 
-@pytest.hookimpl
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
     """Used with `--dist loadfile`."""
     if config.getvalue("dist") != "loadfile":
