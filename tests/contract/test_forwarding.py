@@ -204,7 +204,7 @@ def test_a_destination_that_hangs_ends_the_round_after_one_timeout(
     started = time.monotonic()
     finished = archive.send(peer.port)
     over.set()
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < 4
     assert finished.settlement.state is DeliveryState.FAILED
     assert finished.settlement.reason is not None
     assert "did not answer within 2 s" in finished.settlement.reason

@@ -124,7 +124,7 @@ def test_a_single_receipt_does_not_wait_long(broker: Broker) -> None:
     begun = time.monotonic()
     publisher.publish(some_receipts(1)[0])
     until(lambda: counts.published == 2)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 1
     publisher.close(5)
 
 
@@ -151,7 +151,7 @@ def test_a_broker_that_dies_is_waited_for(broker: Broker) -> None:
     begun = time.monotonic()
     for receipt in second:
         publisher.publish(receipt)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 0.5
     until(lambda: counts.failures)
     assert publisher.waiting == 500
     broker.start()
@@ -164,7 +164,7 @@ def test_a_broker_that_dies_is_waited_for(broker: Broker) -> None:
 def test_a_broker_that_hangs_blocks_nobody_and_is_waited_for(broker: Broker) -> None:
     counts = Counts()
     app = make_celery(broker.url)
-    app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": 1.0}
+    app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": 0.3}
     publisher = ReceiptPublisher(
         app,
         on_published=lambda n: setattr(counts, "published", counts.published + n),
@@ -177,7 +177,7 @@ def test_a_broker_that_hangs_blocks_nobody_and_is_waited_for(broker: Broker) -> 
     begun = time.monotonic()
     for receipt in receipts:
         publisher.publish(receipt)
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 0.2
     until(lambda: counts.failures)
     broker.signal(signal.SIGCONT)
     until(lambda: counts.published == 11)
@@ -236,7 +236,7 @@ def test_close_gives_up_in_time(broker: Broker) -> None:
         publisher.publish(receipt)
     begun = time.monotonic()
     publisher.close(0.5)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 3
     assert counts.dropped == 5
     broker.start()
 
