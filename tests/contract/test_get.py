@@ -222,13 +222,14 @@ def test_the_client_goes_or_falls_silent_in_the_middle(archive, client: Client) 
     study, _ = archive.study(images=10)
     gone = {"service": "get", "partner": "WS1", "level": "study", "status": "gone"}
     before = sample("gantry_query_retrievals_total", **gone) or 0
+    client.gate.clear()
     for leave in ("abort", "close", "silence"):
-        client.gate, client.received = threading.Event(), []
         with client.association() as assoc:
             responses = assoc.send_c_get(
                 identifier("STUDY", StudyInstanceUID=study), STUDY_ROOT_GET
             )
-            threading.Thread(target=lambda found=responses: list(found), daemon=True).start()
+            thread = threading.Thread(target=lambda found=responses: list(found), daemon=True)
+            thread.start()
             until(lambda: client.received, "the first has come")
             if leave == "abort":
                 assoc.abort()
@@ -236,7 +237,11 @@ def test_the_client_goes_or_falls_silent_in_the_middle(archive, client: Client) 
                 assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
             until(lambda: not client.server.active, "the association has ended", seconds=15)
             client.gate.set()
-    until(lambda: sample("gantry_query_retrievals_total", **gone) == before + 3, "all counted")
+            thread.join(10)
+        client.received.clear()
+        client.gate.clear()
+    assert sample("gantry_query_retrievals_total", **gone) == before + 3
+    client.gate.set()
     # The only turn is free again.
     assert client.get(identifier("STUDY", StudyInstanceUID=study)).counts == (10, 0, 0)
 
